@@ -1,0 +1,43 @@
+# make demo, make test: each sets up all it needs in $(VENV) first.
+PYTHON ?= python3.11
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+DEMO ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test lint format clean
+
+help:
+	@echo 'make demo     train a CondConv SSD on a small data set (5 minutes) and measure it'
+	@echo 'make test     check format and style, run the tests'
+	@echo 'make install  only set up $(VENV)'
+	@echo 'make format   format the code'
+	@echo 'make clean    remove $(VENV) and work_dirs/demo'
+
+install: $(INSTALLED)
+
+$(INSTALLED): setup.py $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing into $(VENV): some minutes the first time'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
+		--constraint $(CONSTRAINTS) --editable '.[lite,test]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python -W ignore tools/demo.py $(DEMO)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) work_dirs/demo
