@@ -1,0 +1,77 @@
+"""Time of nms through mmcv and through our `mmcv._ext`, beside torchvision's own.
+
+    python -m benchmarks.nms --boxes 20000 --rounds 9
+
+The ways take turns within a round, so that a busy machine slows all of them alike; read the ratios.
+"""
+
+import argparse
+import importlib
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torchvision
+
+from condconv_det.compat.mmcv_ext import install
+
+
+def random_detections(number: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes [N, 4] of 8 to 108 pixels in an image of 1000 by 1000, and scores [N]."""
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(number, 2, generator=generator) * 900
+    size = torch.rand(number, 2, generator=generator) * 100 + 8
+    scores = torch.rand(number, generator=generator)
+    return torch.cat((corner, corner + size), dim=1).to(device), scores.to(device)
+
+
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Wall-clock time of one call, kernels included."""
+    start = time.perf_counter()
+    call()
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the median time of each way, and the median over rounds of its ratio to torchvision."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--boxes', type=int, default=20_000)
+    parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument('--iou-threshold', type=float, default=0.5)
+    parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
+    args = parser.parse_args()
+
+    install()
+    mmcv_nms = importlib.import_module('mmcv.ops').nms
+    ext_nms = importlib.import_module('mmcv._ext').nms
+    boxes, scores = random_detections(args.boxes, args.device)
+    threshold = args.iou_threshold
+    ways = {
+        'torchvision.ops.nms': lambda: torchvision.ops.nms(boxes, scores, threshold),
+        'mmcv._ext.nms': lambda: ext_nms(boxes, scores, iou_threshold=threshold, offset=0),
+        'mmcv._ext.nms, offset 1': lambda: ext_nms(
+            boxes, scores, iou_threshold=threshold, offset=1
+        ),
+        'mmcv.ops.nms': lambda: mmcv_nms(boxes, scores, threshold),
+    }
+    for call in ways.values():
+        call()
+    times = {name: [] for name in ways}
+    for _ in range(args.rounds):
+        for name, call in ways.items():
+            times[name].append(seconds(call, args.device))
+
+    baseline = times['torchvision.ops.nms']
+    kept = len(ways['torchvision.ops.nms']())
+    print(f'{args.boxes} boxes, {kept} kept, {args.device}, median of {args.rounds} rounds')
+    print(f'{"":24} {"ms":>8} {"ratio":>7}')
+    for name, measured in times.items():
+        ratio = statistics.median(a / b for a, b in zip(measured, baseline, strict=True))
+        print(f'{name:24} {statistics.median(measured) * 1000:8.2f} {ratio:7.3f}')
+
+
+if __name__ == '__main__':
+    main()

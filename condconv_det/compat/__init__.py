@@ -1,0 +1,13 @@
+"""What today's stack needs in order to run; each part goes when its reason does."""
+
+from . import mmcv_ext
+
+
+def install() -> None:
+    """Makes mmdet run on torchvision's kernels, load safely and name broken files; repeatable."""
+    mmcv_ext.install()
+    # mmdet does not import before the line above.
+    from . import annotations, checkpoints
+
+    annotations.install()
+    checkpoints.install()

@@ -1,0 +1,136 @@
+"""Loads checkpoints that mmengine wrote, and nothing that could run code.
+
+mmengine 0.10 keeps its log history in a checkpoint, as objects that torch >= 2.6 refuses under
+`weights_only`; older torch loads any object at all. Needed until mmengine stores plain data.
+"""
+
+import codecs
+import os
+import pickle
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import serialization
+from torch._weights_only_unpickler import _get_allowed_globals
+
+HAS_SAFE_GLOBALS = hasattr(serialization, 'get_unsafe_globals_in_checkpoint')  # torch >= 2.6
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is damaged or holds more than weights and plain data."""
+
+
+def install() -> None:
+    """Makes mmengine's file and http loaders safe; repeatable."""
+    if HAS_SAFE_GLOBALS:
+        serialization.add_safe_globals(
+            [(value, name) for name, value in _mmengine_globals().items()]
+        )
+    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
+    mmengine_checkpoint.load_url = load_from_url
+
+
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """What a checkpoint file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is not a whole checkpoint, or holds an object of a class that is
+            neither a tensor, plain data nor mmengine's log history.
+    """
+    path = os.path.expanduser(filename)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    try:
+        if HAS_SAFE_GLOBALS:
+            return torch.load(path, map_location, weights_only=True)
+        return torch.load(path, map_location, pickle_module=_RESTRICTED_PICKLE)
+    except pickle.UnpicklingError as error:
+        refused = _refused_classes(path, error)
+        if refused:
+            raise CheckpointError(
+                f'checkpoint {path} holds {", ".join(refused)}, which could run code when loaded: '
+                'only tensors, plain data and the log history of mmengine are accepted'
+            ) from None
+        raise CheckpointError(f'checkpoint {path} is not a whole checkpoint: {error}') from error
+    except (RuntimeError, EOFError, KeyError, IndexError, ValueError, OSError) as error:
+        reason = ' '.join([f'{type(error).__name__}:', *str(error).splitlines()[:1]])
+        raise CheckpointError(f'checkpoint {path} is not a whole checkpoint: {reason}') from error
+
+
+def load_from_url(
+    url: str, model_dir: str | None = None, map_location: Any = None, progress: bool = True
+) -> Any:
+    """Downloads a checkpoint, unless it was before, and loads it as `load_from_local` does."""
+    folder = Path(model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints'))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / os.path.basename(urlparse(url).path)
+    if not path.exists():
+        torch.hub.download_url_to_file(url, str(path), progress=progress)
+    return load_from_local(str(path), map_location)
+
+
+def _mmengine_globals() -> dict[str, Any]:
+    """What mmengine's checkpoints name beyond torch's own list, by the names numpy 1 and 2 use."""
+    numeric_dtypes = [type(np.dtype(code)) for code in np.typecodes['AllInteger'] + '?efd']
+    by_value = {cls: f'{cls.__module__}.{cls.__name__}' for cls in numeric_dtypes}
+    named = {name: value for value, name in by_value.items()}
+    named |= {
+        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+        'builtins.getattr': _history_statistic,
+        '_codecs.encode': codecs.encode,
+        'numpy.ndarray': np.ndarray,
+        'numpy.dtype': np.dtype,
+    }
+    reconstruct, (scalar, _) = np.array([]).__reduce__()[0], np.float64(0).__reduce__()
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        named |= {f'{module}._reconstruct': reconstruct, f'{module}.scalar': scalar}
+    return named
+
+
+def _history_statistic(owner: Any, name: str) -> Any:
+    """Stands for `getattr`, which pickle calls to find a log history's statistics."""
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
+    return getattr(owner, name)
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    """Finds the globals that `weights_only` knows and mmengine's, and no others."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}.get(module, module)
+        allowed = {**_get_allowed_globals(), **_mmengine_globals()}
+        if f'{module}.{name}' in allowed:
+            return allowed[f'{module}.{name}']
+        if module == 'torch' and name.endswith('Storage'):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {module}.{name}')
+
+
+# torch.load takes a module in place of pickle.
+_RESTRICTED_PICKLE = SimpleNamespace(
+    __name__='restricted_pickle',
+    Unpickler=_RestrictedUnpickler,
+    load=lambda file, **kwargs: _RestrictedUnpickler(file, **kwargs).load(),
+)
+
+
+def _refused_classes(path: str, error: pickle.UnpicklingError) -> list[str]:
+    """Names of the classes for which a file was refused; empty if it is merely damaged."""
+    if HAS_SAFE_GLOBALS:
+        try:
+            refused = serialization.get_unsafe_globals_in_checkpoint(path)
+        except Exception:  # a damaged file, or one in the format before torch 1.6
+            refused = []
+        if refused:
+            return sorted(refused)
+    return re.findall(r'GLOBAL ([\w.]+(?:\(.*\))?)', str(error))
