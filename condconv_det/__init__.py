@@ -1,0 +1,12 @@
+"""CondConv for MMDetection: importing this package registers its layers and networks."""
+
+from . import compat
+
+compat.install()
+
+from . import backbones, engine, heads, layers, ops  # noqa: E402
+from .layers import CondConv2d, Router  # noqa: E402
+from .ops import cond_conv2d  # noqa: E402
+
+__version__ = '0.1.0'
+__all__ = ['CondConv2d', 'Router', 'backbones', 'cond_conv2d', 'engine', 'heads', 'layers', 'ops']

@@ -1,0 +1,105 @@
+"""The CondConv layer (https://arxiv.org/abs/1904.04971, section 3)."""
+
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from condconv_det.ops import cond_conv2d, same_padding
+
+from .expert_kernels import ExpertKernels
+from .router import Router, check_num_experts
+
+OWN_ROUTER = dict(activation='sigmoid')
+
+
+# A direct subclass of nn.Conv2d, because mmengine's `init_cfg=dict(layer='Conv2d')` looks no
+# further up than the direct bases.
+@MODELS.register_module()
+class CondConv2d(nn.Conv2d):
+    """`nn.Conv2d` whose kernel is mixed for each example from `num_experts` kernels.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, dilation, groups, bias, padding_mode,
+            device, dtype: as in `nn.Conv2d`; the bias is one for all experts.
+        padding: as in `nn.Conv2d`; 'same' is TensorFlow's, at any stride.
+        num_experts: E, at least 1.
+        routing: arguments of the layer's own `Router`; None if routing weights come with each call.
+
+    Shapes:
+        x [B, Cin, H, W], routing [B, E] -> [B, Cout, H', W'].
+        weight: [E, Cout, Cin/groups, kh, kw], bias: [Cout].
+
+    Raises:
+        ValueError: an argument is out of range, or called without routing weights and without a
+            router.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = 'zeros',
+        device=None,
+        dtype=None,
+        *,
+        num_experts: int,
+        routing: dict | None = OWN_ROUTER,
+    ) -> None:
+        check_num_experts(num_experts)
+        if isinstance(padding, str) and padding not in ('same', 'valid'):
+            raise ValueError(
+                f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}"
+            )
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            0 if isinstance(padding, str) else padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
+        if padding == 'same':
+            self.padding = padding
+        self.num_experts = num_experts
+        self.weight = ExpertKernels(self.weight.new_empty(num_experts, *self.weight.shape))
+        self.reset_parameters()
+        self.router = None
+        if routing is not None:
+            self.router = Router(in_channels, num_experts, **routing).to(self.weight)
+
+    def forward(self, x: Tensor, routing: Tensor | None = None) -> Tensor:
+        if routing is None:
+            if self.router is None:
+                raise ValueError(
+                    f'{self} was built with routing=None, so it has no router: '
+                    f'call it with routing weights [B, {self.num_experts}]'
+                )
+            routing = self.router(x)
+        padding = self.padding
+        if self.padding_mode != 'zeros':
+            x, padding = self._pad(x), 0
+        return cond_conv2d(
+            x, routing, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
+    def _pad(self, x: Tensor) -> Tensor:
+        if self.padding == 'same':
+            sides = same_padding(x.shape[-2:], self.kernel_size, self.stride, self.dilation)
+        else:
+            vertical, horizontal = self.padding
+            sides = (horizontal, horizontal, vertical, vertical)
+        return F.pad(x, sides, self.padding_mode)
+
+    def extra_repr(self) -> str:
+        return f'{super().extra_repr()}, num_experts={self.num_experts}'

@@ -1,0 +1,77 @@
+"""Routing weights from a feature map (CondConv, https://arxiv.org/abs/1904.04971, section 3)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATIONS = ('sigmoid', 'softmax')
+
+
+class Router(nn.Module):
+    """Global average pool, linear, sigmoid: the routing weights of each example.
+
+    Pooling, linear layers and activation run in float32 even under autocast or in a half-precision
+    model: a routing weight scales a whole kernel.
+
+    Args:
+        in_channels: C of the input.
+        num_experts: E, at least 1.
+        activation: 'sigmoid' (the paper's) or 'softmax'.
+        temperature: divides the logits; above 1 makes routing softer.
+        hidden_channels: width of a hidden layer with ReLU, None for none.
+
+    Shapes:
+        [B, C, H, W] -> [B, E], in the type of the router's own weights.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_experts: int,
+        activation: str = 'sigmoid',
+        temperature: float = 1.0,
+        hidden_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_num_experts(num_experts)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f'activation must be one of {ACTIVATIONS}, got {activation!r}')
+        if not temperature > 0:
+            raise ValueError(f'temperature must be above 0, got {temperature}')
+        self.activation = activation
+        self.temperature = temperature
+        self.hidden = nn.Linear(in_channels, hidden_channels) if hidden_channels else None
+        self.fc = nn.Linear(hidden_channels or in_channels, num_experts)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Glorot weights and zero biases, so that sigmoid routing starts near 0.5."""
+        for linear in filter(None, (self.hidden, self.fc)):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = torch.promote_types(self.fc.weight.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            logits = x.mean((2, 3), dtype=dtype)
+            if self.hidden is not None:
+                logits = F.relu(_linear(self.hidden, logits))
+            logits = _linear(self.fc, logits) / self.temperature
+            routing = logits.sigmoid() if self.activation == 'sigmoid' else logits.softmax(-1)
+        return routing.to(self.fc.weight.dtype)
+
+    def extra_repr(self) -> str:
+        return f'activation={self.activation}, temperature={self.temperature}'
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+
+
+def check_num_experts(num_experts: int) -> None:
+    """Raises ValueError unless num_experts is an integer of at least 1."""
+    if not isinstance(num_experts, int) or isinstance(num_experts, bool) or num_experts < 1:
+        raise ValueError(f'num_experts must be an integer of at least 1, got {num_experts!r}')

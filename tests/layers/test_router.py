@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from condconv_det import Router
+
+
+def test_is_pool_linear_sigmoid():
+    router = Router(6, 4)
+    x = torch.randn(3, 6, 5, 7)
+    expected = (x.flatten(2).mean(2) @ router.fc.weight.T + router.fc.bias).sigmoid()
+    torch.testing.assert_close(router(x), expected)
+
+
+def test_softmax_sums_to_one_and_temperature_softens_it():
+    x = torch.randn(3, 6, 5, 7)
+    sharp, soft = Router(6, 4, activation='softmax'), Router(6, 4, 'softmax', temperature=30.0)
+    soft.load_state_dict(sharp.state_dict())
+    torch.testing.assert_close(soft(x).sum(1), torch.ones(3))
+    logits = F.linear(x.mean((2, 3)), sharp.fc.weight, sharp.fc.bias)
+    torch.testing.assert_close(soft(x), (logits / 30).softmax(1))
+
+
+def test_hidden_layer_has_its_width_and_trains():
+    router = Router(6, 4, hidden_channels=5)
+    router(torch.randn(2, 6, 3, 3)).sum().backward()
+    assert router.hidden.weight.shape == (5, 6) and router.fc.weight.shape == (4, 5)
+    assert all(parameter.grad is not None for parameter in router.parameters())
+
+
+def test_starts_near_a_half():
+    routing = Router(256, 64)(torch.rand(16, 256, 4, 4))
+    assert abs(routing.mean() - 0.5) < 0.1
+    assert routing.min() > 0.05 and routing.max() < 0.95
+
+
+@pytest.mark.parametrize('model_dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_routes_in_float32_whatever_the_precision_around_it(model_dtype):
+    router = Router(64, 4)
+    x = torch.randn(2, 64, 40, 40) + 3
+    expected = router(x)
+    with torch.autocast('cpu', torch.bfloat16, enabled=model_dtype == torch.float32):
+        routing = router.to(model_dtype)(
+            x.to(torch.bfloat16 if model_dtype == torch.float32 else model_dtype)
+        )
+    assert routing.dtype == model_dtype
+    torch.testing.assert_close(routing.float(), expected, rtol=0.02, atol=0.02)
+
+
+def test_large_half_precision_maps_do_not_overflow():
+    x = torch.full((1, 4, 200, 200), 60000.0, dtype=torch.float16)
+    router = Router(4, 2).half()
+    assert router(x).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    'arguments, says',
+    [
+        (dict(num_experts=0), 'num_experts must be an integer of at least 1, got 0'),
+        (dict(num_experts=2.5), 'num_experts .* got 2.5'),
+        (dict(num_experts=True), 'num_experts .* got True'),
+        (dict(activation='relu'), "activation must be one of .* got 'relu'"),
+        (dict(temperature=0.0), 'temperature must be above 0, got 0.0'),
+    ],
+)
+def test_bad_arguments_are_named(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        Router(**{'in_channels': 4, 'num_experts': 3, **arguments})

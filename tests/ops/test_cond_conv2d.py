@@ -1,0 +1,191 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn import functional as F
+
+from condconv_det.ops import cond_conv2d
+
+
+def loop_over_examples(x, routing, weight, bias, stride, padding, dilation, groups):
+    """The paper's equation, one plain convolution an example, in float64."""
+    x, routing, weight = x.double(), routing.double(), weight.double()
+    outs = []
+    for image, weights in zip(x, routing):
+        kernel = sum(r * w for r, w in zip(weights, weight))
+        if bias is None or bias.dim() == 1:
+            mixed_bias = None if bias is None else bias.double()
+        else:
+            mixed_bias = sum(r * b for r, b in zip(weights, bias.double()))
+        outs.append(F.conv2d(image[None], kernel, mixed_bias, stride, padding, dilation, groups))
+    if outs:
+        return torch.cat(outs)
+    shape = F.conv2d(
+        x.new_zeros(1, *x.shape[1:]), weight[0], None, stride, padding, dilation, groups
+    )
+    return x.new_zeros(0, *shape.shape[1:])
+
+
+@st.composite
+def layers(draw):
+    """Arguments of cond_conv2d, and how x lies in memory."""
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    groups, multiplier = draw(st.sampled_from([(1, 3), (1, 1), (2, 2), (3, 1), (6, 1), (6, 2)]))
+    depthwise = draw(st.booleans())
+    in_channels = groups if depthwise else groups * draw(st.integers(1, 3))
+    span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
+    return dict(
+        batch=draw(st.integers(0, 4)),
+        experts=draw(st.integers(1, 5)),
+        in_channels=in_channels,
+        out_channels=groups * multiplier,
+        kernel=kernel,
+        size=tuple(s + draw(st.integers(0, 5)) for s in span),
+        stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+        padding=draw(st.tuples(st.integers(0, 2), st.integers(0, 2))),
+        dilation=dilation,
+        groups=groups,
+        bias=draw(st.sampled_from([None, 'shared', 'mixed'])),
+        layout=draw(st.sampled_from(['contiguous', 'channels_last', 'sliced'])),
+        seed=draw(st.integers(0, 2**16)),
+    )
+
+
+def tensors(case):
+    torch.manual_seed(case['seed'])
+    batch, (height, width) = case['batch'], case['size']
+    x = torch.randn(batch, case['in_channels'], height, width)
+    if case['layout'] == 'channels_last':
+        x = x.to(memory_format=torch.channels_last)
+    elif case['layout'] == 'sliced':
+        x = torch.randn(batch, case['in_channels'] + 2, height, width * 2)[:, 1:-1, :, ::2]
+    routing = torch.randn(batch, case['experts'])
+    weight = torch.randn(
+        case['experts'],
+        case['out_channels'],
+        case['in_channels'] // case['groups'],
+        *case['kernel'],
+    )
+    bias = {
+        None: None,
+        'shared': torch.randn(case['out_channels']),
+        'mixed': torch.randn(case['experts'], case['out_channels']),
+    }[case['bias']]
+    return x, routing, weight, bias
+
+
+@settings(max_examples=120, deadline=None)
+@given(layers())
+def test_equals_a_float64_loop_over_examples_with_its_gradients(case):
+    ours = [t if t is None else t.clone().requires_grad_() for t in tensors(case)]
+    loop = [t if t is None else t.clone().requires_grad_() for t in tensors(case)]
+    how = (case['stride'], case['padding'], case['dilation'], case['groups'])
+    y, expected = cond_conv2d(*ours, *how), loop_over_examples(*loop, *how)
+    assert y.shape == expected.shape
+    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-4)
+
+    grad = torch.randn_like(y)
+    y.backward(grad)
+    if case['batch']:  # an empty loop has no graph; the gradients must be zeros
+        (expected * grad).sum().backward()
+    for mine, theirs in zip(ours, loop):
+        if mine is not None:
+            reference = torch.zeros_like(mine) if theirs.grad is None else theirs.grad
+            torch.testing.assert_close(mine.grad, reference, rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(layers())
+def test_bfloat16_autocast_stays_near_the_loop(case):
+    x, routing, weight, bias = tensors(case)
+    how = (case['stride'], case['padding'], case['dilation'], case['groups'])
+    with torch.autocast('cpu', torch.bfloat16):
+        y = cond_conv2d(x, routing, weight, bias, *how)
+    expected = loop_over_examples(x, routing, weight, bias, *how)
+    assert y.dtype == torch.bfloat16
+    # 8 bits of mantissa, sums of up to some hundred products
+    torch.testing.assert_close(y.double(), expected, rtol=0.05, atol=0.5)
+
+
+PATHS = {
+    'matmul': dict(kernel=1, batch=2, groups=1, padding=0),
+    'grouped': dict(kernel=3, batch=2, groups=1, padding=1),
+    'depthwise': dict(kernel=3, batch=2, groups=2, padding='same'),
+    'one_example': dict(kernel=3, batch=1, groups=1, padding=1),
+}
+
+
+@pytest.mark.parametrize('bias_shape', [(2,), (3, 2)])
+@pytest.mark.parametrize('path', PATHS.values(), ids=PATHS)
+def test_first_and_second_gradients_in_float64(path, bias_shape):
+    def leaf(*shape):
+        return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    kernel, groups, batch = path['kernel'], path['groups'], path['batch']
+    inputs = (
+        leaf(batch, 2, 4, 4),
+        leaf(batch, 3),
+        leaf(3, 2, 2 // groups, kernel, kernel),
+        leaf(*bias_shape),
+    )
+
+    def layer(*inputs):
+        return cond_conv2d(*inputs, stride=2, padding=path['padding'], groups=groups)
+
+    assert gradcheck(layer, inputs)
+    assert gradgradcheck(layer, inputs)
+
+
+def test_an_example_does_not_depend_on_its_neighbours():
+    x, routing, weight = torch.randn(4, 6, 8, 8), torch.rand(4, 5), torch.randn(5, 7, 6, 3, 3)
+    together = cond_conv2d(x, routing, weight, padding=1)
+    for index in range(4):
+        alone = cond_conv2d(x[index, None], routing[index, None], weight, padding=1)
+        torch.testing.assert_close(together[index, None], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_one_expert_at_weight_one_is_a_plain_convolution():
+    x, weight = torch.randn(3, 4, 6, 6), torch.randn(1, 5, 4, 3, 3)
+    ours = cond_conv2d(x, torch.ones(3, 1), weight, padding=1)
+    torch.testing.assert_close(ours, F.conv2d(x, weight[0], padding=1), rtol=1e-5, atol=1e-5)
+
+
+def arguments(**changes):
+    given = dict(
+        x=torch.rand(2, 4, 5, 5), routing=torch.rand(2, 3), weight=torch.rand(3, 6, 4, 1, 1)
+    )
+    return {**given, **changes}
+
+
+@pytest.mark.parametrize(
+    'changes, error, says',
+    [
+        (
+            dict(routing=torch.rand(2, 4)),
+            ValueError,
+            r'routing must be \[B, E\] = \[2, 3\].*\(2, 4\)',
+        ),
+        (
+            dict(routing=torch.rand(3, 3)),
+            ValueError,
+            r'routing must be \[B, E\] = \[2, 3\].*\(3, 3\)',
+        ),
+        (dict(routing=torch.rand(3)), ValueError, r'routing must be \[B, E\]'),
+        (dict(routing=torch.rand(2, 3).double()), TypeError, 'float64.*float32'),
+        (dict(routing=torch.ones(2, 3, dtype=torch.long)), TypeError, 'floating point.*int64'),
+        (
+            dict(routing=torch.rand(2, 3, device='meta')),
+            ValueError,
+            'one device.*cpu, meta and cpu',
+        ),
+        (dict(weight=torch.rand(6, 4, 1, 1)), ValueError, r'weight must be \[E, Cout'),
+        (dict(x=torch.rand(2, 5, 5, 5)), ValueError, 'x has 5 channels.*takes 4'),
+        (dict(x=torch.rand(4, 5, 5)), ValueError, r'x must be \[B, Cin, H, W\]'),
+        (dict(bias=torch.rand(5)), ValueError, r'bias must be \[Cout\] = \[6\].*\(5,\)'),
+    ],
+)
+def test_bad_input_is_named(changes, error, says):
+    with pytest.raises(error, match=says):
+        cond_conv2d(**arguments(**changes))
