@@ -1,0 +1,55 @@
+"""Convert a Pascal VOC folder to COCO json, and report every fault of the source by name.
+
+Faults go to stderr, one a line; the summary goes to stdout. Exit codes: 0 all clean (or faults
+allowed), 1 converted with faults reported, 2 nothing converted or unusable arguments.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from condconv_det.data.voc import convert_voc
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('root', type=Path, help='folder with Annotations, JPEGImages, ImageSets')
+    parser.add_argument('--out', type=Path, required=True, help='writes OUT/annotations/*.json')
+    parser.add_argument(
+        '--splits',
+        nargs='+',
+        help='lists in ImageSets/Main; default: train, val and test where they exist, '
+        'or all annotations as one split "all" where there are no lists',
+    )
+    parser.add_argument(
+        '--classes', nargs='+', help='in the order of their ids; default: all found, sorted'
+    )
+    parser.add_argument(
+        '--allow-faults', action='store_true', help='exit with 0 although faults were reported'
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        done = convert_voc(args.root, args.out, args.splits, args.classes)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    for fault in done.faults:
+        print(f'fault: {fault}', file=sys.stderr)
+    print('classes:', ', '.join(done.classes))
+    for split, path in done.files.items():
+        boxes = ', '.join(f'{name} {done.boxes[split][name]}' for name in done.classes)
+        print(f'{split}: {done.images[split]} images, boxes: {boxes}; {path}')
+    kinds = Counter(fault.kind for fault in done.faults)
+    print(f'faults: {len(done.faults)}', *(f'  {kind}: {n}' for kind, n in kinds.items()), sep='\n')
+    return 1 if done.faults and not args.allow_faults else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
