@@ -16,7 +16,7 @@ class CondCfg:
     Args:
         num_experts: E, at least 1.
         start: number of the first routed block; blocks count from 1.
-        share: who has a router: each 'layer' (the paper's baseline), each 'block', or the 'network'.
+        share: who has a router: each "layer" (the paper's baseline), each "block", the "network".
         routing: arguments of `Router`.
     """
 

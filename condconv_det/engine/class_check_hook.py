@@ -1,0 +1,52 @@
+"""A check that head, config and annotations speak of the same classes."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+
+@HOOKS.register_module()
+class ClassCheckHook(Hook):
+    """Stops before training, validation or test if the class lists do not match.
+
+    mmdet's `NumClassCheckHook` skips the test, and neither it nor mmdet's data sets notice classes
+    that the annotation file does not have: they are then silently left out.
+
+    Raises:
+        ValueError: the head has another number of classes than the data set, or the annotation
+            file lacks some of the data set's classes.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        _check(runner.model, runner.train_dataloader.dataset)
+
+    def before_val(self, runner: Runner) -> None:
+        _check(runner.model, runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        _check(runner.model, runner.test_dataloader.dataset)
+
+
+def _check(model: nn.Module, dataset: Dataset) -> None:
+    classes = dataset.metainfo.get('classes')
+    if classes is None:
+        return
+    detector = model.module if is_model_wrapper(model) else model
+    head = getattr(detector, 'bbox_head', None)
+    num_classes = getattr(head, 'num_classes', len(classes))
+    if num_classes != len(classes):
+        raise ValueError(
+            f'{type(head).__name__} has num_classes={num_classes}, but the data set names '
+            f'{len(classes)} classes: {", ".join(classes)}'
+        )
+    while hasattr(dataset, 'dataset'):  # RepeatDataset and its like
+        dataset = dataset.dataset
+    found = getattr(dataset, 'cat_ids', classes)
+    if len(found) != len(classes):
+        raise ValueError(
+            f'{dataset.ann_file} has {len(found)} of the {len(classes)} classes that the config '
+            f'names: {", ".join(classes)}; set metainfo=dict(classes=...) of the data set'
+        )

@@ -1,0 +1,116 @@
+import collections
+import functools
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
+
+from condconv_det.compat.checkpoints import CheckpointError
+
+
+class RunsCode:
+    def __reduce__(self):
+        return os.system, ('touch ran',)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(content, **kwargs):
+        path = tmp_path / 'checkpoint.pth'
+        torch.save(content, path, **kwargs)
+        return str(path)
+
+    return save
+
+
+def mmengine_checkpoint():
+    """What mmengine's runner saves, with every kind of scalar that a log may hold."""
+    hub = MessageHub('test_checkpoints')
+    hub.update_scalar('train/loss', 1.5)
+    hub.update_scalar('train/loss', np.float32(0.5))
+    hub.update_scalar('train/lr', torch.tensor(0.25))
+    hub.update_info('iter', 3)
+    hub.update_info('seed', np.int64(7))
+    return dict(
+        meta=dict(epoch=1, dataset_meta=dict(classes=('a', 'b'))),
+        message_hub=hub.state_dict(),
+        state_dict=torch.nn.Conv2d(3, 4, 1).state_dict(),
+    )
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_mmengines_own_checkpoint_loads_whole(save, zipped):
+    path = save(mmengine_checkpoint(), _use_new_zipfile_serialization=zipped)
+    loaded = CheckpointLoader.load_checkpoint(path, 'cpu')
+    history = loaded['message_hub']['log_scalars']['train/loss']
+    assert history.data[0].tolist() == [1.5, 0.5] and history.mean() == 1.0
+    assert loaded['message_hub']['runtime_info']['seed'] == 7
+    assert loaded['state_dict']['weight'].shape == (4, 3, 1, 1)
+
+
+def test_loads_into_a_model_through_mmengine(save):
+    model = torch.nn.Conv2d(3, 4, 1)
+    load_checkpoint(model, save(mmengine_checkpoint()), strict=True)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize(
+    'content, name',
+    [
+        (RunsCode(), 'posix.system'),
+        (functools.partial(print, 'hello'), 'functools.partial'),
+        (dict(state_dict={}, hook=collections.deque()), 'collections.deque'),
+    ],
+)
+def test_any_other_class_is_refused_by_name(save, tmp_path, monkeypatch, content, name, zipped):
+    monkeypatch.chdir(tmp_path)
+    path = save(content, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=f'{path} holds .*{name}'):
+        CheckpointLoader.load_checkpoint(path)
+    assert not (tmp_path / 'ran').exists()
+
+
+class ReachesFor:
+    """Pickles as getattr of something other than a log history's statistics."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+def test_getattr_reaches_nothing_but_statistics(save):
+    from mmengine.logging import HistoryBuffer
+
+    for owner, name in ((HistoryBuffer, '__init__'), (np.ndarray, 'tofile')):
+        with pytest.raises(CheckpointError, match='getattr'):
+            CheckpointLoader.load_checkpoint(save(ReachesFor(owner, name)))
+
+
+def test_damaged_files_are_named(tmp_path, save):
+    whole = save(mmengine_checkpoint())
+    data = open(whole, 'rb').read()
+    for content in (b'', b'not a checkpoint', data[: len(data) // 2], data[:-10]):
+        path = tmp_path / 'damaged.pth'
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match='damaged.pth is not a whole checkpoint'):
+            CheckpointLoader.load_checkpoint(str(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'nowhere.pth'))
+
+
+def test_downloads_are_checked_too(save, tmp_path, monkeypatch):
+    from condconv_det.compat import checkpoints
+
+    path = save(RunsCode())
+    cache = tmp_path / 'cache'
+    with pytest.raises(CheckpointError, match='posix.system'):
+        checkpoints.load_from_url(f'file://{path}', model_dir=str(cache))
+    assert [file.name for file in cache.iterdir()] == ['checkpoint.pth']

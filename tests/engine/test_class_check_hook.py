@@ -1,0 +1,38 @@
+from types import SimpleNamespace
+
+import pytest
+
+from condconv_det.engine import ClassCheckHook
+
+
+def runner(num_classes, classes, found):
+    dataset = SimpleNamespace(
+        metainfo=dict(classes=classes), cat_ids=list(range(found)), ann_file='boxes.json'
+    )
+    loader = SimpleNamespace(dataset=SimpleNamespace(dataset=dataset, metainfo=dataset.metainfo))
+    return SimpleNamespace(
+        model=SimpleNamespace(bbox_head=SimpleNamespace(num_classes=num_classes)),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        test_dataloader=loader,
+    )
+
+
+STAGES = [ClassCheckHook().before_train, ClassCheckHook().before_val, ClassCheckHook().before_test]
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_matching_lists_pass(stage):
+    stage(runner(2, ('cat', 'dog'), found=2))
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_a_head_of_another_size_is_named(stage):
+    with pytest.raises(ValueError, match='num_classes=80.* 2 classes: cat, dog'):
+        stage(runner(80, ('cat', 'dog'), found=2))
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_classes_that_the_file_lacks_are_named(stage):
+    with pytest.raises(ValueError, match='boxes.json has 1 of the 2 classes .*cat, dog'):
+        stage(runner(2, ('cat', 'dog'), found=1))
