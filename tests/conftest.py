@@ -3,18 +3,77 @@ import os
 # Two test processes share two cores; a thread pool in each would only make them wait.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+import json
+import runpy
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-import condconv_det  # noqa: F401  registers everything
+import condconv_det  # noqa: F401  registers everything, and mmdet imports only after it
 
-GOLDEN = Path(__file__).parent / 'golden'
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(scope='session')
+def coco_root(tmp_path_factory) -> Path:
+    """A folder with a miniature of COCO 2017 in data/coco: 80 classes, 4 images a split."""
+    root = tmp_path_factory.mktemp('coco')
+    rng = np.random.default_rng(0)
+    from mmdet.datasets import CocoDataset
+
+    names = CocoDataset.METAINFO['classes']
+    # like COCO's own, the ids have holes
+    categories = [dict(id=1 + index * 9 // 8, name=name) for index, name in enumerate(names)]
+    for split in ('train2017', 'val2017'):
+        folder = root / 'data' / 'coco' / split
+        folder.mkdir(parents=True)
+        images, annotations = [], []
+        for image_id in range(1, 5):
+            height, width = rng.integers(200, 400, 2).tolist()
+            file_name = f'{image_id:012d}.jpg'
+            cv2.imwrite(
+                str(folder / file_name), rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+            )
+            images.append(dict(id=image_id, file_name=file_name, height=height, width=width))
+            for _ in range(3):
+                x, y = rng.uniform(0, 80, 2).tolist()
+                box_width, box_height = rng.uniform(60, 110, 2).tolist()
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=image_id,
+                        category_id=int(rng.choice([c['id'] for c in categories])),
+                        bbox=[x, y, box_width, box_height],
+                        area=box_width * box_height,
+                        iscrowd=0,
+                    )
+                )
+        path = root / 'data' / 'coco' / 'annotations' / f'instances_{split}.json'
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            json.dumps(dict(images=images, annotations=annotations, categories=categories))
+        )
+    return root
+
+
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Runs a command line of tools/ in this process: run_tool('train.py', config, '--resume')."""
+
+    def run(tool: str, *args: object) -> None:
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+        # mmdet's scripts set it; the next run must not inherit it
+        monkeypatch.setenv('LOCAL_RANK', '0')
+        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+
+    return run

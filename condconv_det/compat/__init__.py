@@ -7,7 +7,7 @@ def install() -> None:
     """Makes mmdet run on torchvision's kernels, load safely and name broken files; repeatable."""
     mmcv_ext.install()
     # mmdet does not import before the line above.
-    from . import annotations, checkpoints
+    from . import checkpoints, data_errors
 
-    annotations.install()
+    data_errors.install()
     checkpoints.install()

@@ -2,8 +2,10 @@ import json
 
 import pytest
 from mmdet.datasets import CocoDataset
+from mmengine.registry import init_default_scope
 
-from condconv_det.compat.annotations import AnnotationError
+from condconv_det.compat.data_errors import AnnotationError, ImageError
+from condconv_det.data.shapes import CLASSES, make_shapes
 
 WHOLE = dict(
     images=[dict(id=1, file_name='a.jpg', width=8, height=8)],
@@ -46,3 +48,24 @@ def test_a_whole_file_loads(tmp_path):
     path = tmp_path / 'whole.json'
     path.write_text(json.dumps(WHOLE))
     assert len(load(path)) == 1
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    make_shapes(tmp_path / 'shapes', dict(train=2), size=64)
+    init_default_scope('mmdet')
+    return CocoDataset(
+        data_root=str(tmp_path / 'shapes'),
+        ann_file='annotations/train.json',
+        data_prefix=dict(img='train/'),
+        metainfo=dict(classes=CLASSES),
+        pipeline=[dict(type='LoadImageFromFile')],
+    )
+
+
+@pytest.mark.parametrize('content', [None, b'', b'not a picture'], ids=['gone', 'empty', 'text'])
+def test_a_missing_or_broken_image_is_named(dataset, tmp_path, content):
+    image = tmp_path / 'shapes' / 'train' / '000000.jpg'
+    image.unlink() if content is None else image.write_bytes(content)
+    with pytest.raises(ImageError, match='image .*000000.jpg cannot be read'):
+        dataset[0]

@@ -1,8 +1,12 @@
-"""Errors of COCO annotation files that name the file, which json's own do not.
+"""Errors of a data set's files that name the file, which json's and OpenCV's own do not.
 
-Needed by mmdet 3.x on pycocotools 2.0.
+Needed by mmdet 3.x on pycocotools 2.0 and mmcv 2.x.
 """
 
+from functools import wraps
+
+import cv2
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation.metrics import coco_metric
 
@@ -11,13 +15,19 @@ class AnnotationError(ValueError):
     """An annotation file that is not COCO json."""
 
 
+class ImageError(ValueError):
+    """An image file that is missing or cannot be decoded."""
+
+
 def install() -> None:
-    """Makes mmdet's COCO data set and metric name a broken annotation file; repeatable."""
+    """Makes mmdet's data sets and metric name a broken file; repeatable."""
     CocoDataset.COCOAPI = NamedCOCO
     coco_metric.COCO = NamedCOCO
+    LoadImageFromFile.transform = _load_image
 
 
 _plain_coco = CocoDataset.COCOAPI
+_plain_load_image = LoadImageFromFile.transform
 
 
 class NamedCOCO(_plain_coco):
@@ -41,3 +51,12 @@ class NamedCOCO(_plain_coco):
                 f'annotation file {annotation_file} has {len(self.imgs)} images and '
                 f'{len(self.cats)} categories; it needs at least one of each'
             )
+
+
+@wraps(_plain_load_image)
+def _load_image(self: LoadImageFromFile, results: dict) -> dict | None:
+    try:
+        return _plain_load_image(self, results)
+    except (OSError, AssertionError, cv2.error) as error:
+        reason = ' '.join(str(error).split())
+        raise ImageError(f'image {results["img_path"]} cannot be read: {reason}') from error

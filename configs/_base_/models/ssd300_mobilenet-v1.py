@@ -1,0 +1,71 @@
+# SSD300 of TensorFlow's object detection library on MobileNetV1 1.0, the paper's detector.
+model = dict(
+    type='SingleStageDetector',
+    data_preprocessor=dict(
+        type='DetDataPreprocessor',
+        mean=[127.5, 127.5, 127.5],
+        std=[127.5, 127.5, 127.5],
+        bgr_to_rgb=True,
+        pad_size_divisor=1,
+    ),
+    backbone=dict(
+        type='CondConvMobileNetV1',
+        widen_factor=1.0,
+        out_indices=(3, 4),
+        norm_cfg=dict(type='BN', eps=0.001, momentum=0.03),
+    ),
+    neck=dict(
+        type='SSDNeck',
+        in_channels=(512, 1024),
+        out_channels=(512, 1024, 512, 256, 256, 128),
+        level_strides=(2, 2, 2, 2),
+        level_paddings=('same', 'same', 'same', 'same'),
+        l2_norm_scale=None,
+        conv_cfg=dict(type='Conv2dAdaptivePadding'),
+        norm_cfg=dict(type='BN', eps=0.001, momentum=0.03),
+        act_cfg=dict(type='ReLU6'),
+    ),
+    bbox_head=dict(
+        type='CondConvSSDHead',
+        num_classes=80,
+        in_channels=(512, 1024, 512, 256, 256, 128),
+        predictor_kernel_size=1,
+        anchor_generator=dict(
+            type='TFSSDAnchorGenerator',
+            # the image's side over the feature map's, 19 to 1
+            strides=[300 / side for side in (19, 10, 5, 3, 2, 1)],
+            input_size=300,
+            scale_range=(0.2, 0.95),
+        ),
+        bbox_coder=dict(
+            type='DeltaXYWHBBoxCoder',
+            target_means=[0.0, 0.0, 0.0, 0.0],
+            target_stds=[0.1, 0.1, 0.2, 0.2],
+        ),
+        loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25),
+        init_cfg=dict(type='TruncNormal', layer='Conv2d', std=0.03),
+    ),
+    train_cfg=dict(
+        assigner=dict(
+            type='MaxIoUAssigner',
+            pos_iou_thr=0.5,
+            neg_iou_thr=0.5,
+            min_pos_iou=0.0,
+            ignore_iof_thr=-1,
+            gt_max_assign_all=False,
+        ),
+        sampler=dict(type='PseudoSampler'),
+        smoothl1_beta=1.0,
+        allowed_border=-1,
+        pos_weight=-1,
+        neg_pos_ratio=3,
+        debug=False,
+    ),
+    test_cfg=dict(
+        nms_pre=1000,
+        nms=dict(type='nms', iou_threshold=0.6),
+        min_bbox_size=0,
+        score_thr=0.01,
+        max_per_img=100,
+    ),
+)

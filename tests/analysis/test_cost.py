@@ -1,0 +1,31 @@
+import torch
+from mmcv.cnn import ConvModule
+from torch import nn
+
+from condconv_det import CondConv2d
+from condconv_det.analysis import measure_cost
+
+
+def test_counts_a_routed_layer_by_hand():
+    layer = CondConv2d(6, 10, 3, padding=1, num_experts=4)
+    cost = measure_cost(layer, torch.zeros(1, 6, 5, 7))
+    kernel = 10 * 6 * 3 * 3
+    assert cost.expert_parameters == 4 * kernel
+    assert cost.mixing == 4 * kernel
+    assert cost.routing == 6 * 4
+    assert cost.parameters == 4 * kernel + 10 + 6 * 4 + 4
+    assert cost.multiply_adds == kernel * 5 * 7 + cost.mixing + cost.routing
+
+
+def test_counts_shared_layers_each_time_they_run():
+    layer = CondConv2d(4, 4, 1, num_experts=2)
+    twice = nn.Sequential(layer, layer)
+    assert measure_cost(twice, torch.zeros(1, 4, 3, 3)).mixing == 2 * 2 * 16
+
+
+def test_a_plain_network_has_no_experts_and_keeps_its_mode():
+    module = ConvModule(3, 8, 3, stride=2, padding=1, groups=1, norm_cfg=dict(type='BN')).train()
+    cost = measure_cost(module, torch.zeros(1, 3, 8, 8))
+    assert (cost.expert_parameters, cost.mixing, cost.routing) == (0, 0, 0)
+    assert cost.multiply_adds == 8 * 3 * 9 * 16
+    assert module.training and module.bn.running_mean.eq(0).all()

@@ -1,0 +1,25 @@
+from pathlib import Path
+
+CONFIG = (
+    Path(__file__).parents[2] / 'configs/ssd/ssd300_mobilenet-v1-0.5-condconv-e8_8xb128-20k_coco.py'
+)
+
+
+def test_prints_parameters_and_multiply_adds_without_a_data_set(run_tool, capsys):
+    run_tool('get_flops.py', CONFIG, '--cfg-options', 'model.bbox_head.num_classes=90')
+    title, *lines = capsys.readouterr().out.strip().splitlines()[-7:]
+    assert title.endswith('at 300x300')
+    figures = dict(line.rsplit(maxsplit=2)[:2] for line in lines)
+    assert {key.strip(): float(value) for key, value in figures.items()} == {
+        'parameters': 11.168,
+        'experts': 10.355,
+        'the rest': 0.813,
+        'multiply-adds': 361.9,
+        'mixing': 10.4,
+        'routing': 0.0,
+    }
+
+
+def test_shape_overrides_the_configs_size(run_tool, capsys):
+    run_tool('get_flops.py', CONFIG, '--shape', '160', '320')
+    assert 'at 160x320' in capsys.readouterr().out

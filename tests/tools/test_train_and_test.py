@@ -1,0 +1,76 @@
+"""The command lines that train and test, on a small set of shapes."""
+
+from pathlib import Path
+
+import cv2
+import pytest
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from condconv_det.data.shapes import make_shapes
+
+CONFIG = (
+    Path(__file__).parents[2]
+    / 'configs/shapes/ssd160_mobilenet-v1-0.5-condconv-e8_1xb16-10e_shapes.py'
+)
+CHANNELS = '(64,128,256,128,64)'
+QUICK = [
+    'train_dataloader.batch_size=4',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'test_dataloader.num_workers=0',
+    'model.backbone.widen_factor=0.25',
+    'model.neck.in_channels=(64,128,256)',
+    f'model.neck.out_channels={CHANNELS}',
+    f'model.bbox_head.in_channels={CHANNELS}',
+]
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('shapes')
+    make_shapes(folder / 'data' / 'shapes', dict(train=12, val=6, test=6), size=160)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_its_folder(shapes, monkeypatch):
+    monkeypatch.chdir(shapes)
+
+
+def test_trains_resumes_tests_and_draws(run_tool, capsys):
+    options = ['--work-dir', 'work', '--cfg-options', *QUICK]
+    run_tool('train.py', CONFIG, *options, 'train_cfg.max_epochs=1')
+    first = CheckpointLoader.load_checkpoint('work/epoch_1.pth')
+    assert 'Epoch(train) [1]' in capsys.readouterr().out
+
+    run_tool('train.py', CONFIG, '--resume', *options, 'train_cfg.max_epochs=2')
+    out = capsys.readouterr().out
+    assert 'resumed epoch: 1' in out
+    assert 'Epoch(train) [1]' not in out and 'Epoch(train) [2]' in out
+    second = CheckpointLoader.load_checkpoint('work/epoch_2.pth')
+    assert (first['meta']['iter'], second['meta']['iter']) == (3, 6)
+
+    run_tool('test.py', CONFIG, 'work/epoch_2.pth', '--show-dir', 'pictures', *options)
+    assert 'bbox_mAP_copypaste' in capsys.readouterr().out
+    pictures = list(Path('work').glob('*/pictures/*.jpg'))
+    assert len(pictures) == 6
+    # true boxes left, detections right
+    assert cv2.imread(str(pictures[0])).shape == (160, 320, 3)
+
+
+@pytest.mark.parametrize(
+    'option, says',
+    [
+        ('model.bbox_head.num_classes=3', 'num_classes=3, but the data set names 5 classes'),
+        ('model.backbone.cond_cfg.start=14', 'cond_cfg.start must be the number of a block'),
+        ('model.backbone.cond_cfg.num_experts=0', 'num_experts must be an integer of at least 1'),
+        ('model.backbone.cond_cfg.expert=8', r"cond_cfg has unknown keys \['expert'\]"),
+        ('train_dataloader.dataset.ann_file=nowhere.json', 'nowhere.json'),
+        ('load_from=nowhere.pth', 'checkpoint nowhere.pth does not exist'),
+    ],
+)
+def test_bad_input_is_named(run_tool, option, says):
+    with pytest.raises((ValueError, OSError), match=says):
+        run_tool('train.py', CONFIG, '--work-dir', 'failed', '--cfg-options', *QUICK, option)

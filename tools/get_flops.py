@@ -1,0 +1,59 @@
+"""Prints a detector's parameters and multiply-adds; needs no data set."""
+
+import argparse
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+
+from condconv_det.analysis import measure_cost
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        metavar='SIDE',
+        help="image's side, or height and width, in pixels; default: the config's test size",
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='key=value overrides of the config, such as model.bbox_head.num_classes=90',
+    )
+    return parser.parse_args()
+
+
+def test_size(cfg: Config) -> tuple[int, int]:
+    """Height and width to which the config's test pipeline resizes."""
+    for transform in cfg.test_dataloader.dataset.pipeline:
+        if transform.type == 'Resize':
+            width, height = transform.scale
+            return height, width
+    raise SystemExit('the test pipeline has no Resize with a scale; give --shape')
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    height, width = (args.shape * 2)[:2] if args.shape else test_size(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model = MODELS.build(cfg.model)
+    cost = measure_cost(model, torch.zeros(1, 3, height, width), mode='tensor')
+    print(f'{args.config} at {height}x{width}')
+    print(f'parameters     {cost.parameters / 1e6:10.3f} M')
+    print(f'  experts      {cost.expert_parameters / 1e6:10.3f} M')
+    print(f'  the rest     {(cost.parameters - cost.expert_parameters) / 1e6:10.3f} M')
+    print(f'multiply-adds  {cost.multiply_adds / 1e6:10.1f} M')
+    print(f'  mixing       {cost.mixing / 1e6:10.1f} M')
+    print(f'  routing      {cost.routing / 1e6:10.1f} M')
+
+
+if __name__ == '__main__':
+    main()
