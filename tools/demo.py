@@ -16,7 +16,7 @@ from condconv_det.data.shapes import make_shapes
 
 CONFIG = (
     Path(__file__).parents[1]
-    / 'configs/shapes/ssd160_mobilenet-v1-0.5-condconv-e8_1xb16-10e_shapes.py'
+    / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
 )
 IMAGES = dict(train=1000, val=150, test=150)
 QUICK_IMAGES = dict(train=64, val=32, test=32)
@@ -35,9 +35,9 @@ def main() -> None:
     args = parse_args()
     images = QUICK_IMAGES if args.quick else IMAGES
     data_root = args.out / ('shapes-quick' if args.quick else 'shapes')
-    print(f'Data set: {sum(images.values())} images of 160x160 in {data_root}', flush=True)
+    print(f'Data set: {sum(images.values())} images of 128x128 in {data_root}', flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    make_shapes(data_root, images, size=160)
+    make_shapes(data_root, images, size=128)
 
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(args.out)

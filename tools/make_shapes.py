@@ -16,7 +16,7 @@ def parse_args() -> argparse.Namespace:
         parser.add_argument(
             f'--{split}', type=int, default=count, help=f'number of {split} images (%(default)s)'
         )
-    parser.add_argument('--size', type=int, default=160, help='side in pixels (%(default)s)')
+    parser.add_argument('--size', type=int, default=128, help='side in pixels (%(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='(%(default)s)')
     return parser.parse_args()
 

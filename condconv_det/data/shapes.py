@@ -1,6 +1,6 @@
 """An embedded detection data set in COCO's format: five shapes in six visual domains.
 
-The class is told by shape alone, never by colour, and every class appears in every domain (see
+Every class appears in every domain, as the same shape in other colours and textures (see
 domains.py), so that a detector needs the same answer from very different pixels.
 """
 
@@ -24,8 +24,8 @@ SPLITS = {'train': 1000, 'val': 200, 'test': 300}
 
 MIN_SIZE = 64
 # An object's diameter over the image's side.
-DIAMETERS = (0.14, 0.45)
-OBJECTS = (2, 7)
+DIAMETERS = (0.24, 0.4)
+OBJECTS = (3, 8)
 # Of an object's whole area, the part that the border and later objects must leave in sight.
 MIN_VISIBLE = 0.5
 # Masks are drawn this many times larger: antialiased objects, boxes to half a pixel.
@@ -43,7 +43,7 @@ class _Object(NamedTuple):
 def make_shapes(
     root: Path | str,
     splits: Mapping[str, int] = SPLITS,
-    size: int = 160,
+    size: int = 128,
     seed: int = 0,
 ) -> dict[str, Path]:
     """Write the data set under `root`, or find it there already, and return each split's json.
@@ -220,7 +220,8 @@ def _outline(name: str) -> ndarray:
 def _paint(rng: Generator, size: int, domain: str, objects: list[_Object]) -> ndarray:
     """The image of these objects, uint8 BGR [H, W, 3]."""
     fills = [cv2.resize(o.mask, (size, size), interpolation=cv2.INTER_AREA) for o in objects]
-    picture = PAINTERS[domain](rng, np.stack(fills).astype(np.float32) / 255)
+    coverage = np.stack(fills).astype(np.float32) / 255
+    picture = PAINTERS[domain](rng, coverage, [o.category for o in objects])
     return np.rint(np.clip(picture, 0, 255)).astype(np.uint8)
 
 

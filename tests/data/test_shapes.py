@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from condconv_det.data.shapes import CLASSES, DOMAINS, MIN_VISIBLE, make_shapes
+from condconv_det.data.shapes import (
+    CLASSES,
+    DIAMETERS,
+    DOMAINS,
+    MIN_VISIBLE,
+    OBJECTS,
+    make_shapes,
+)
 
 SPLITS = {'train': 60, 'val': 30, 'test': 30}
 SIZE = 128
@@ -96,9 +103,10 @@ def test_every_split_has_every_class_in_every_domain(coco):
     assert pairs == {(domain, name) for domain in DOMAINS for name in CLASSES}
 
 
-def test_images_hold_two_to_seven_objects(coco):
+def test_images_hold_as_many_objects_as_stated(coco):
     counts = Counter(len(coco.imgToAnns[image]) for image in coco.imgs)
-    assert min(counts) == 2 and 5 <= max(counts) <= 7
+    fewest, most = OBJECTS
+    assert min(counts) == fewest and most - 2 <= max(counts) <= most
 
 
 def test_boxes_lie_inside_the_image_and_are_tight_around_the_mask(coco):
@@ -181,9 +189,9 @@ def test_some_objects_overlap_and_some_are_cut_by_the_border(coco):
 
 def test_hidden_objects_are_left_out(coco):
     # The smallest shape for its diameter is the star, of area 0.31 d^2.
-    smallest = 0.3 * (0.14 * SIZE) ** 2 * MIN_VISIBLE
+    smallest = 0.3 * (DIAMETERS[0] * SIZE) ** 2 * MIN_VISIBLE
     assert min(a['area'] for a in coco.anns.values()) > 0.9 * smallest
-    assert max(max(a['bbox'][2:]) for a in coco.anns.values()) <= 0.46 * SIZE + 1
+    assert max(max(a['bbox'][2:]) for a in coco.anns.values()) <= (DIAMETERS[1] + 0.01) * SIZE + 1
 
 
 def test_domains_differ_in_light_contrast_and_colour(root):

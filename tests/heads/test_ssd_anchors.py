@@ -45,3 +45,11 @@ def test_centres_lie_in_the_middle_of_each_cell(generator):
     expected = (torch.arange(10) + 0.5) * 30
     torch.testing.assert_close(centres[::6, 0].reshape(10, 10)[0], expected)
     torch.testing.assert_close(centres[::6, 1].reshape(10, 10)[:, 0], expected)
+
+
+def test_the_first_level_can_have_all_anchors():
+    whole = TASK_UTILS.build(
+        dict(type='TFSSDAnchorGenerator', strides=[8, 16], reduce_first_level=False)
+    )
+    assert whole.num_base_priors == [6, 6]
+    torch.testing.assert_close(sizes(whole.base_anchors[0])[0], torch.tensor([0.2, 0.2]))

@@ -10,7 +10,7 @@ import pytest
 from condconv_det.data.shapes import make_shapes
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / 'configs/shapes/ssd160_mobilenet-v1-0.5-condconv-e8_1xb16-10e_shapes.py'
+CONFIG = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
 OPTIONS = [
     '--work-dir',
     'work',

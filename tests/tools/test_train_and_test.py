@@ -10,7 +10,7 @@ from condconv_det.data.shapes import make_shapes
 
 CONFIG = (
     Path(__file__).parents[2]
-    / 'configs/shapes/ssd160_mobilenet-v1-0.5-condconv-e8_1xb16-10e_shapes.py'
+    / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
 )
 CHANNELS = '(64,128,256,128,64)'
 QUICK = [
@@ -30,7 +30,7 @@ QUICK = [
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('shapes')
-    make_shapes(folder / 'data' / 'shapes', dict(train=12, val=6, test=6), size=160)
+    make_shapes(folder / 'data' / 'shapes', dict(train=12, val=6, test=6), size=128)
     return folder
 
 
@@ -57,7 +57,7 @@ def test_trains_resumes_tests_and_draws(run_tool, capsys):
     pictures = list(Path('work').glob('*/pictures/*.jpg'))
     assert len(pictures) == 6
     # true boxes left, detections right
-    assert cv2.imread(str(pictures[0])).shape == (160, 320, 3)
+    assert cv2.imread(str(pictures[0])).shape == (128, 256, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+# A few minutes on two cores. Softmax with hard negatives and full 3x3 predictors learn in fewer steps
+# than the COCO recipe's focal loss and 1x1 predictors.
 _base_ = [
     '../_base_/models/ssd300_mobilenet-v1.py',
     '../_base_/datasets/shapes.py',
@@ -17,21 +19,24 @@ model = dict(
     bbox_head=dict(
         num_classes=5,
         in_channels=channels,
+        predictor_kernel_size=3,
         anchor_generator=dict(
-            strides=[160 / side for side in (20, 10, 5, 3, 2)],
-            input_size=160,
-            scale_range=(0.2, 0.6),
+            strides=[128 / side for side in (16, 8, 4, 2, 1)],
+            input_size=128,
+            scale_range=(0.24, 0.56),
+            reduce_first_level=False,
         ),
+        loss_cls=dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False),
     ),
 )
 
-max_epochs = 10
+max_epochs = 5
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [
@@ -47,6 +52,5 @@ param_scheduler = [
     ),
 ]
 default_hooks = dict(
-    logger=dict(interval=20),
-    checkpoint=dict(max_keep_ckpts=2, save_best='coco/bbox_mAP'),
+    logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2, save_best='coco/bbox_mAP')
 )

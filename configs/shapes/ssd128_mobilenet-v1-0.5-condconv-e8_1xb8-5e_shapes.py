@@ -1,4 +1,4 @@
-_base_ = './ssd160_mobilenet-v1-0.5_1xb16-10e_shapes.py'
+_base_ = './ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 
 model = dict(
     backbone=dict(cond_cfg=dict(num_experts=8)),
