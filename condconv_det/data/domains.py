@@ -3,8 +3,8 @@
 Every painter takes a generator, `fills`, the objects' coverage in drawing order, float32 [N, H, W]
 in [0, 1], and `classes`, their numbers [N]; it returns a BGR picture, float32 [H, W, 3] in about
 [0, 255]. Later objects hide earlier ones in every domain. What tells an object from its background
-differs: darker, brighter, hotter or colder, another texture, a drawn line, a hint of contrast. And a
-class has a usual colour in each domain, but another one in every domain: what is red by day is a
+differs: darker, brighter, hotter or colder, another texture, a drawn line, a hint of contrast. And
+a class has a usual colour in each domain, but another one in every domain: what is red by day is a
 circle, what is red by night a star. One fixed filter bank has to compromise between them.
 """
 
@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
-
 
 # Hues lie this many degrees apart, one for each of five classes, and vary by a fifth of it.
 HUE_STEP = 72
@@ -31,7 +30,7 @@ def _colour(
     value: tuple[float, float],
     hue: float | None = None,
 ) -> ndarray:
-    """A BGR colour, float32 [3] in [0, 255], within ranges in [0, 1]; of any hue if none is given."""
+    """A BGR colour, float32 [3] in [0, 255], of ranges in [0, 1]; of any hue if none is given."""
     hue = rng.uniform(0, 360) if hue is None else hue
     hsv = [hue, rng.uniform(*saturation), rng.uniform(*value)]
     return cv2.cvtColor(np.array([[hsv]], np.float32), cv2.COLOR_HSV2BGR)[0, 0] * 255
