@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from condconv_det.layers import CondCfg, RoutedConvModule, Router
+from condconv_det.layers import CondCfg, RoutedConvModule
 
 # Stages by stride: (channels at width 1, stride, separable blocks). 13 blocks in all.
 STAGES = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 2, 6), (1024, 2, 2))
@@ -26,14 +26,14 @@ class SeparableBlock(BaseModule):
 
     Args:
         in_channels, out_channels, stride: of the block.
-        conv_cfg: both convolutions' `conv_cfg`.
+        conv_cfg: both convolutions' `conv_cfg`, unless they are routed.
         norm_cfg, act_cfg: as in `ConvModule`.
         with_cp: whether to recompute the block in backward rather than keep what it computed.
-        router: gives both convolutions their routing weights from the block's input; None if they
-            have routers of their own, are handed weights from outside, or are static.
+        cond: how both convolutions are routed; None for a static block.
 
     Shapes:
-        x [B, Cin, H, W], routing [B, E] or None -> [B, Cout, H/stride, W/stride].
+        x [B, Cin, H, W], routing [B, E] or None -> [B, Cout, H/stride, W/stride]. Only blocks that
+        share the network's router take routing.
     """
 
     def __init__(
@@ -44,13 +44,19 @@ class SeparableBlock(BaseModule):
         conv_cfg: dict | None,
         norm_cfg: dict,
         act_cfg: dict,
-        padding: int | str = 1,
         with_cp: bool = False,
-        router: Router | None = None,
+        cond: CondCfg | None = None,
     ) -> None:
         super().__init__()
         self.with_cp = with_cp
-        self.router = router
+        self.routed = cond is not None
+        self.router = cond.router(in_channels) if self.routed and cond.share == 'block' else None
+        padding = 1
+        if conv_cfg is not None and conv_cfg['type'] == 'Conv2dAdaptivePadding':
+            # At stride 1 "same" is one zero on every side, which costs no copy of the input.
+            conv_cfg, padding = (None, 1) if stride == 1 else (conv_cfg, 'same')
+        if self.routed:
+            conv_cfg = cond.conv_cfg()
         layer_cfg = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.depthwise_conv = RoutedConvModule(
             in_channels, in_channels, 3, stride, padding, groups=in_channels, **layer_cfg
@@ -123,44 +129,37 @@ class CondConvMobileNetV1(BaseModule):
             3, stem_channels, 3, 2, 1, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg
         )
         self.router = None
-        self.stages = [f'layer{index}' for index in range(1, len(STAGES) + 1)]
-        channels, block_number = stem_channels, 0
-        for name, (base_channels, first_stride, num_blocks) in zip(self.stages, STAGES):
+        self.stages = [f'layer{number}' for number in range(1, len(STAGES) + 1)]
+        in_channels, block_number = stem_channels, 0
+        for name, (channels, first_stride, num_blocks) in zip(self.stages, STAGES):
+            out_channels = round(channels * widen_factor)
             blocks = []
-            for block in range(num_blocks):
+            for stride in (first_stride, *[1] * (num_blocks - 1)):
                 block_number += 1
-                routed = cond is not None and cond.routes(block_number)
+                routed = cond is not None and block_number >= cond.start
                 if routed and cond.share == 'network' and self.router is None:
-                    self.router = cond.router(channels)
-                stride = first_stride if block == 0 else 1
-                out_channels = round(base_channels * widen_factor)
-                # At stride 1 "same" is one zero on every side, which costs no copy of the input.
-                pads_same = stride > 1 and _pads_same(conv_cfg)
-                static_cfg = None if _pads_same(conv_cfg) and not pads_same else conv_cfg
+                    self.router = cond.router(in_channels)
                 blocks.append(
                     SeparableBlock(
-                        channels,
+                        in_channels,
                         out_channels,
                         stride,
-                        conv_cfg=cond.conv_cfg() if routed else static_cfg,
-                        norm_cfg=norm_cfg,
-                        act_cfg=act_cfg,
-                        padding='same' if routed and pads_same else 1,
-                        with_cp=with_cp,
-                        router=cond.router(channels) if routed and cond.share == 'block' else None,
+                        conv_cfg,
+                        norm_cfg,
+                        act_cfg,
+                        with_cp,
+                        cond if routed else None,
                     )
                 )
-                channels = out_channels
+                in_channels = out_channels
             self.add_module(name, Sequential(*blocks))
-        self.first_routed_block = cond.start if cond is not None else NUM_BLOCKS + 1
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.conv1(x)
-        outs, routing, block_number = [], None, 0
+        outs, routing = [], None
         for index, name in enumerate(self.stages):
             for block in getattr(self, name):
-                block_number += 1
-                if self.router is not None and block_number == self.first_routed_block:
+                if self.router is not None and block.routed and routing is None:
                     routing = self.router(x)
                 x = block(x, routing)
             if index in self.out_indices:
@@ -182,7 +181,3 @@ class CondConvMobileNetV1(BaseModule):
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
-
-
-def _pads_same(conv_cfg: dict | None) -> bool:
-    return conv_cfg is not None and conv_cfg['type'] == 'Conv2dAdaptivePadding'

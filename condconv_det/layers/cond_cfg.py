@@ -49,10 +49,6 @@ class CondCfg:
         check_routing('cond_cfg.routing', parsed.routing)
         return parsed
 
-    def routes(self, block: int) -> bool:
-        """Whether block number `block` is routed."""
-        return block >= self.start
-
     def router(self, in_channels: int) -> Router:
         """A router as `routing` describes it."""
         return Router(in_channels, self.num_experts, **self.routing)
