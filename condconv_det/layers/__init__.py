@@ -3,7 +3,6 @@
 from .cond_cfg import CondCfg
 from .cond_conv2d import CondConv2d
 from .conv_module import RoutedConvModule
-from .expert_kernels import ExpertKernels
 from .router import Router
 
-__all__ = ['CondCfg', 'CondConv2d', 'ExpertKernels', 'RoutedConvModule', 'Router']
+__all__ = ['CondCfg', 'CondConv2d', 'RoutedConvModule', 'Router']

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from condconv_det.ops import cond_conv2d, same_padding
 
-from .expert_kernels import ExpertKernels
+from .expert_fans import mark_expert_axis
 from .router import Router, check_num_experts
 
 OWN_ROUTER = dict(activation='sigmoid')
@@ -72,7 +72,8 @@ class CondConv2d(nn.Conv2d):
         if padding == 'same':
             self.padding = padding
         self.num_experts = num_experts
-        self.weight = ExpertKernels(self.weight.new_empty(num_experts, *self.weight.shape))
+        experts = self.weight.new_empty(num_experts, *self.weight.shape)
+        self.weight = mark_expert_axis(nn.Parameter(experts))
         self.reset_parameters()
         self.router = None
         if routing is not None:
@@ -100,6 +101,10 @@ class CondConv2d(nn.Conv2d):
             vertical, horizontal = self.padding
             sides = (horizontal, horizontal, vertical, vertical)
         return F.pad(x, sides, self.padding_mode)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        mark_expert_axis(self.weight)  # which a copy of a parameter does not carry
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, num_experts={self.num_experts}'

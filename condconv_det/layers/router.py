@@ -54,7 +54,8 @@ class Router(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype = torch.promote_types(self.fc.weight.dtype, torch.float32)
+        # at least float32; not torch.promote_types, which torch 2.1 cannot compile
+        dtype = torch.float64 if self.fc.weight.dtype == torch.float64 else torch.float32
         with torch.autocast(x.device.type, enabled=False):
             logits = x.mean((2, 3), dtype=dtype)
             if self.hidden is not None:

@@ -171,3 +171,11 @@ def test_compiles_without_a_graph_break():
     compiled = torch.compile(layer, backend='aot_eager', fullgraph=True)
     x = torch.randn(3, 6, 5, 5)
     torch.testing.assert_close(compiled(x), layer(x))
+
+
+def test_a_copy_still_initialises_each_expert_as_one_kernel():
+    copied = copy.deepcopy(CondConv2d(32, 64, 3, num_experts=3))
+    nn.init.kaiming_normal_(copied.weight)
+    plain = nn.Conv2d(32, 64, 3)
+    nn.init.kaiming_normal_(plain.weight)
+    assert abs(copied.weight.std() / plain.weight.std() - 1) < 0.05

@@ -1,4 +1,4 @@
-"""The parameter that holds the experts, and its initialisation.
+"""Initialisation of experts: each with the fans of one kernel.
 
 torch.nn.init takes the fans of a weight from its first two axes; here the experts' axis comes
 first. Every initialiser that reaches a detector's layers (nn.Conv2d's own, mmcv's ConvModule,
@@ -10,15 +10,18 @@ from torch import Tensor, nn
 from torch.nn import init
 
 
-class ExpertKernels(nn.Parameter):
-    """[E, Cout, Cin/groups, kh, kw]: one kernel per expert, with the fans of one kernel."""
+# A mark rather than a subclass of nn.Parameter, which torch 2.1 does not compile.
+def mark_expert_axis(weight: nn.Parameter) -> nn.Parameter:
+    """The same weight, [E, Cout, Cin/groups, kh, kw], known to torch.nn.init as E kernels."""
+    weight.has_expert_axis = True
+    return weight
 
 
 _plain_fans = init._calculate_fan_in_and_fan_out
 
 
 def _fans_of_one_kernel(tensor: Tensor) -> tuple[int, int]:
-    return _plain_fans(tensor[0] if type(tensor) is ExpertKernels else tensor)
+    return _plain_fans(tensor[0] if getattr(tensor, 'has_expert_axis', False) else tensor)
 
 
 init._calculate_fan_in_and_fan_out = _fans_of_one_kernel
