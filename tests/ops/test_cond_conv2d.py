@@ -27,24 +27,37 @@ def loop_over_examples(x, routing, weight, bias, stride, padding, dilation, grou
     return x.new_zeros(0, *shape.shape[1:])
 
 
+# groups, output channels per group, input channels per group
+KINDS = {
+    'pointwise': [(1, 3, 2), (1, 1, 1), (1, 5, 4)],
+    'dense': [(1, 3, 2), (1, 1, 1), (1, 5, 4)],
+    'grouped': [(2, 2, 3), (3, 1, 2), (2, 1, 1)],
+    'depthwise': [(6, 1, 1), (3, 2, 1), (1, 1, 1)],
+}
+
+
 @st.composite
-def layers(draw):
+def layers(draw, kind):
     """Arguments of cond_conv2d, and how x lies in memory."""
-    kernel = draw(st.just((1, 1)) | st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    groups, multiplier = draw(st.sampled_from([(1, 3), (1, 1), (2, 2), (3, 1), (6, 1), (6, 2)]))
-    depthwise = draw(st.booleans())
-    in_channels = groups if depthwise else groups * draw(st.integers(1, 3))
-    span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
+
+    def pair(low, high):
+        return draw(st.tuples(st.integers(low, high), st.integers(low, high)))
+
+    pointwise = kind == 'pointwise'
+    groups, multiplier, depth = draw(st.sampled_from(KINDS[kind]))
+    kernel = (1, 1) if pointwise else pair(1, 4)
+    dilation = pair(1, 2)
     return dict(
-        batch=draw(st.integers(0, 4)),
+        batch=draw(st.sampled_from([3, 2, 4, 1, 0])),
         experts=draw(st.integers(1, 5)),
-        in_channels=in_channels,
+        in_channels=groups * depth,
         out_channels=groups * multiplier,
         kernel=kernel,
-        size=tuple(s + draw(st.integers(0, 5)) for s in span),
-        stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
-        padding=draw(st.just((0, 0)) | st.tuples(st.integers(0, 2), st.integers(0, 2))),
+        size=tuple(
+            (k - 1) * d + 1 + more for k, d, more in zip(kernel, dilation, pair(0, 5), strict=True)
+        ),
+        stride=draw(st.sampled_from([(1, 1), (1, 2), (2, 2), (3, 1)])),
+        padding=(0, 0) if pointwise else pair(0, 2),
         dilation=dilation,
         groups=groups,
         bias=draw(st.sampled_from([None, 'shared', 'mixed'])),
@@ -76,9 +89,11 @@ def tensors(case):
     return x, routing, weight, bias
 
 
-@settings(max_examples=120, deadline=None)
-@given(layers())
-def test_equals_a_float64_loop_over_examples_with_its_gradients(case):
+@pytest.mark.parametrize('kind', KINDS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_equals_a_float64_loop_over_examples_with_its_gradients(kind, data):
+    case = data.draw(layers(kind))
     ours = [t if t is None else t.clone().requires_grad_() for t in tensors(case)]
     loop = [t if t is None else t.clone().requires_grad_() for t in tensors(case)]
     how = (case['stride'], case['padding'], case['dilation'], case['groups'])
@@ -96,9 +111,11 @@ def test_equals_a_float64_loop_over_examples_with_its_gradients(case):
             torch.testing.assert_close(mine.grad, reference, rtol=1e-3, atol=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
-@given(layers())
-def test_bfloat16_autocast_stays_near_the_loop(case):
+@pytest.mark.parametrize('kind', KINDS)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_bfloat16_autocast_stays_near_the_loop(kind, data):
+    case = data.draw(layers(kind))
     x, routing, weight, bias = tensors(case)
     how = (case['stride'], case['padding'], case['dilation'], case['groups'])
     with torch.autocast('cpu', torch.bfloat16):
