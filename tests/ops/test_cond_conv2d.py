@@ -206,3 +206,21 @@ def arguments(**changes):
 def test_bad_input_is_named(changes, error, says):
     with pytest.raises(error, match=says):
         cond_conv2d(**arguments(**changes))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('kind', KINDS)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_cuda_equals_cpu(kind, data):
+    case = data.draw(layers(kind))
+    how = (case['stride'], case['padding'], case['dilation'], case['groups'])
+    here = [t if t is None else t.double().requires_grad_() for t in tensors(case)]
+    there = [t if t is None else t.detach().cuda().requires_grad_() for t in here]
+    y, expected = cond_conv2d(*there, *how), cond_conv2d(*here, *how)
+    torch.testing.assert_close(y.cpu(), expected)
+    y.sum().backward()
+    expected.sum().backward()
+    for mine, theirs in zip(there, here):
+        if mine is not None:
+            torch.testing.assert_close(mine.grad.cpu(), theirs.grad)
