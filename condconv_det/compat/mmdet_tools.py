@@ -1,7 +1,6 @@
 """mmdet's own command lines, as its wheel ships them."""
 
 import runpy
-import sys
 from pathlib import Path
 
 import mmdet
@@ -20,7 +19,7 @@ def run_mmdet_tool(name: str) -> None:
             f'{script} does not exist: this mmdet was installed without its tools; '
             'install it with `pip install mmdet==3.3.0`'
         )
-    if '--launcher' in sys.argv and not torch.cuda.is_available():
+    if torch.distributed.is_torchelastic_launched() and not torch.cuda.is_available():
         # mmengine 0.10 picks a GPU before it makes the process group, even for gloo.
         torch.distributed.init_process_group('gloo')
     runpy.run_path(str(script), run_name='__main__')

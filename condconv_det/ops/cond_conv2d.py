@@ -51,7 +51,11 @@ def cond_conv2d(
             padding = (top, left)
         else:
             x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-    padding = (0, 0) if padding == 'valid' else _pair(padding)
+    elif padding == 'valid':
+        padding = (0, 0)
+    elif isinstance(padding, str):
+        raise ValueError(f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}")
+    padding = _pair(padding)
 
     batch = x.shape[0]
     if batch <= 1:

@@ -200,6 +200,7 @@ def arguments(**changes):
         (dict(weight=torch.rand(6, 4, 1, 1)), ValueError, r'weight must be \[E, Cout'),
         (dict(x=torch.rand(2, 5, 5, 5)), ValueError, 'x has 5 channels.*takes 4'),
         (dict(x=torch.rand(4, 5, 5)), ValueError, r'x must be \[B, Cin, H, W\]'),
+        (dict(padding='full'), ValueError, "padding must be .* got 'full'"),
         (dict(bias=torch.rand(5)), ValueError, r'bias must be \[Cout\] = \[6\].*\(5,\)'),
     ],
 )
