@@ -12,10 +12,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 import condconv_det  # noqa: F401  registers everything, and mmdet imports only after it
 
 ROOT = Path(__file__).parents[1]
+
+# On CI the same random shapes every time: a new one is found at home, not by somebody's change.
+settings.register_profile('ci', derandomize=True)
+if os.environ.get('CI'):
+    settings.load_profile('ci')
 
 
 @pytest.fixture(autouse=True)
