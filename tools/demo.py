@@ -12,14 +12,13 @@ from mmengine.runner import Runner
 
 from condconv_det.analysis.curves import plot_curves
 from condconv_det.analysis.pictures import draw_detections
-from condconv_det.data.shapes import make_shapes
+from condconv_det.data.shapes import SPLITS, make_shapes
 
 CONFIG = (
     Path(__file__).parents[1]
     / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
 )
-IMAGES = dict(train=1000, val=150, test=150)
-QUICK_IMAGES = dict(train=64, val=32, test=32)
+QUICK_SPLITS = dict(train=64, val=32, test=32)
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,11 +32,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    images = QUICK_IMAGES if args.quick else IMAGES
+    splits = QUICK_SPLITS if args.quick else SPLITS
     data_root = args.out / ('shapes-quick' if args.quick else 'shapes')
-    print(f'Data set: {sum(images.values())} images of 128x128 in {data_root}', flush=True)
+    print(f'Data set: {sum(splits.values())} images of 128x128 in {data_root}', flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    make_shapes(data_root, images, size=128)
+    make_shapes(data_root, splits, size=128)
 
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(args.out)

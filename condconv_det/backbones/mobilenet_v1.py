@@ -6,6 +6,7 @@ Papers: MobileNets (https://arxiv.org/abs/1704.04861, table 1) and CondConv
 
 from collections.abc import Sequence
 
+from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, Sequential
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -125,7 +126,7 @@ class CondConvMobileNetV1(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
 
-        self.conv1 = RoutedConvModule(
+        self.conv1 = ConvModule(
             3, stem_channels, 3, 2, 1, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg
         )
         self.router = None

@@ -111,8 +111,6 @@ class _RestrictedUnpickler(pickle.Unpickler):
         allowed = {**_get_allowed_globals(), **_mmengine_globals()}
         if f'{module}.{name}' in allowed:
             return allowed[f'{module}.{name}']
-        if module == 'torch' and name.endswith('Storage'):
-            return super().find_class(module, name)
         raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {module}.{name}')
 
 

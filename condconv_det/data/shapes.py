@@ -20,7 +20,7 @@ from .domains import PAINTERS
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 DOMAINS = tuple(PAINTERS)
-SPLITS = {'train': 1000, 'val': 200, 'test': 300}
+SPLITS = {'train': 1000, 'val': 150, 'test': 150}
 
 MIN_SIZE = 64
 # An object's diameter over the image's side.

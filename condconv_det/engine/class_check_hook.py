@@ -1,7 +1,6 @@
 """A check that head, config and annotations speak of the same classes."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
@@ -34,14 +33,14 @@ def _check(model: nn.Module, dataset: Dataset) -> None:
     classes = dataset.metainfo.get('classes')
     if classes is None:
         return
-    detector = model.module if is_model_wrapper(model) else model
-    head = getattr(detector, 'bbox_head', None)
-    num_classes = getattr(head, 'num_classes', len(classes))
-    if num_classes != len(classes):
-        raise ValueError(
-            f'{type(head).__name__} has num_classes={num_classes}, but the data set names '
-            f'{len(classes)} classes: {", ".join(classes)}'
-        )
+    for name, module in model.named_modules():
+        # one-stage `bbox_head`, two-stage `roi_head.bbox_head`, cascades `roi_head.bbox_head.0`
+        is_head = 'bbox_head' in name.split('.') and hasattr(module, 'num_classes')
+        if is_head and module.num_classes != len(classes):
+            raise ValueError(
+                f'{type(module).__name__} has num_classes={module.num_classes}, but the data set '
+                f'names {len(classes)} classes: {", ".join(classes)}'
+            )
     while hasattr(dataset, 'dataset'):  # RepeatDataset and its like
         dataset = dataset.dataset
     found = getattr(dataset, 'cat_ids', classes)

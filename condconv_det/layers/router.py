@@ -41,6 +41,8 @@ class Router(nn.Module):
             raise ValueError(f'activation must be one of {ACTIVATIONS}, got {activation!r}')
         if not temperature > 0:
             raise ValueError(f'temperature must be above 0, got {temperature}')
+        if hidden_channels is not None and hidden_channels < 1:
+            raise ValueError(f'hidden_channels must be at least 1 or None, got {hidden_channels}')
         self.activation = activation
         self.temperature = temperature
         self.hidden = nn.Linear(in_channels, hidden_channels) if hidden_channels else None

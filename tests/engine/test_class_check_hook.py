@@ -1,17 +1,31 @@
 from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from condconv_det.engine import ClassCheckHook
 
 
-def runner(num_classes, classes, found):
+class Head(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.num_classes = num_classes
+
+
+def runner(num_classes, classes, found, place='bbox_head'):
+    model = nn.Module()
+    parent = model
+    *parents, name = place.split('.')
+    for part in parents:
+        parent.add_module(part, nn.Module())
+        parent = getattr(parent, part)
+    parent.add_module(name, Head(num_classes))
     dataset = SimpleNamespace(
         metainfo=dict(classes=classes), cat_ids=list(range(found)), ann_file='boxes.json'
     )
     loader = SimpleNamespace(dataset=SimpleNamespace(dataset=dataset, metainfo=dataset.metainfo))
     return SimpleNamespace(
-        model=SimpleNamespace(bbox_head=SimpleNamespace(num_classes=num_classes)),
+        model=model,
         train_dataloader=loader,
         val_dataloader=loader,
         test_dataloader=loader,
@@ -26,10 +40,13 @@ def test_matching_lists_pass(stage):
     stage(runner(2, ('cat', 'dog'), found=2))
 
 
+@pytest.mark.parametrize(
+    'place', ['bbox_head', 'roi_head.bbox_head', 'module.roi_head.bbox_head.0']
+)
 @pytest.mark.parametrize('stage', STAGES)
-def test_a_head_of_another_size_is_named(stage):
-    with pytest.raises(ValueError, match='num_classes=80.* 2 classes: cat, dog'):
-        stage(runner(80, ('cat', 'dog'), found=2))
+def test_a_head_of_another_size_is_named(stage, place):
+    with pytest.raises(ValueError, match='Head has num_classes=80.* 2 classes: cat, dog'):
+        stage(runner(80, ('cat', 'dog'), found=2, place=place))
 
 
 @pytest.mark.parametrize('stage', STAGES)

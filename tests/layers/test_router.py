@@ -60,6 +60,7 @@ def test_large_half_precision_maps_do_not_overflow():
         (dict(num_experts=2.5), 'num_experts .* got 2.5'),
         (dict(num_experts=True), 'num_experts .* got True'),
         (dict(activation='relu'), "activation must be one of .* got 'relu'"),
+        (dict(hidden_channels=0), 'hidden_channels must be at least 1 or None, got 0'),
         (dict(temperature=0.0), 'temperature must be above 0, got 0.0'),
     ],
 )
