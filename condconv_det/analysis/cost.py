@@ -50,9 +50,10 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     hooks = [layer.register_forward_hook(count) for layer in routed]
     was_training = model.training
     counter = FlopCounterMode(display=False)
+    model.eval()
     try:
         with counter, torch.no_grad():
-            model.eval()(image, **forward_kwargs)
+            model(image, **forward_kwargs)
     finally:
         model.train(was_training)
         for hook in hooks:

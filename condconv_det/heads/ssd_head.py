@@ -10,7 +10,7 @@ from mmengine.model import bias_init_with_prob
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from condconv_det.layers.cond_cfg import check_keys, check_routing
+from condconv_det.layers.cond_cfg import parse_head_cond_cfg
 
 HARD_NEGATIVE_SOFTMAX = dict(type='CrossEntropyLoss', use_sigmoid=False)
 
@@ -55,15 +55,11 @@ class CondConvSSDHead(SSDHead):
             )
         self.cls_out_channels = self.num_classes + (not self.use_sigmoid_cls)
         self.prior_prob = prior_prob
-        self._build_predictors(predictor_kernel_size, cond_cfg)
+        self._build_predictors(predictor_kernel_size, parse_head_cond_cfg(cond_cfg))
 
-    def _build_predictors(self, kernel_size: int | None, cond_cfg: dict | None) -> None:
+    def _build_predictors(self, kernel_size: int | None, cond: dict | None) -> None:
         """Puts a predictor as configured in the place of each one that SSDHead has built."""
-        conv_cfg = None
-        if cond_cfg is not None:
-            check_keys('cond_cfg', cond_cfg, ['num_experts', 'routing'], required=['num_experts'])
-            check_routing('cond_cfg.routing', cond_cfg.get('routing', {}))
-            conv_cfg = dict(cond_cfg, type='CondConv2d')
+        conv_cfg = None if cond is None else dict(type='CondConv2d', **cond)
         for branches, outputs in ((self.cls_convs, self.cls_out_channels), (self.reg_convs, 4)):
             for branch, num_priors in zip(branches, self.num_base_priors):
                 size = kernel_size or branch[-1].kernel_size[0]

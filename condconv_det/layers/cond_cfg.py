@@ -3,7 +3,9 @@
 import inspect
 from dataclasses import dataclass, field, fields
 
-from .cond_conv2d import OWN_ROUTER
+from torch import nn
+
+from .cond_conv2d import OWN_ROUTER, CondConv2d
 from .router import Router, check_num_experts
 
 SHARES = ('layer', 'block', 'network')
@@ -17,7 +19,8 @@ class CondCfg:
         num_experts: E, at least 1.
         start: number of the first routed block; blocks count from 1.
         share: who has a router: each "layer" (the paper's baseline), each "block", the "network".
-        routing: arguments of `Router`.
+        routing: arguments of `Router`; with `hierarchical=True` each router also sees the weights
+            of the one before it.
     """
 
     num_experts: int
@@ -26,7 +29,9 @@ class CondCfg:
     routing: dict = field(default_factory=lambda: dict(OWN_ROUTER))
 
     @classmethod
-    def parse(cls, cond_cfg: dict | None, num_blocks: int, default_start: int) -> 'CondCfg | None':
+    def parse(
+        cls, cond_cfg: dict | None, num_blocks: int, default_start: int, default_share: str
+    ) -> 'CondCfg | None':
         """Reads a backbone's `cond_cfg`; None stays None, the static network.
 
         Raises:
@@ -34,29 +39,48 @@ class CondCfg:
         """
         if cond_cfg is None:
             return None
-        check_keys(
-            'cond_cfg', cond_cfg, [key.name for key in fields(cls)], required=['num_experts']
-        )
-        parsed = cls(**{'start': default_start, **cond_cfg})
+        known = [key.name for key in fields(cls)]
+        check_keys('cond_cfg', cond_cfg, known, required=['num_experts'])
+        parsed = cls(**{'start': default_start, 'share': default_share, **cond_cfg})
         check_num_experts(parsed.num_experts)
         if not isinstance(parsed.start, int) or not 1 <= parsed.start <= num_blocks:
             raise ValueError(
-                f'cond_cfg.start must be the number of a block, 1 to {num_blocks}, '
-                f'got {parsed.start!r}'
+                f'cond_cfg.start must be the number of a block that out_indices needs, '
+                f'1 to {num_blocks}, got {parsed.start!r}'
             )
         if parsed.share not in SHARES:
             raise ValueError(f'cond_cfg.share must be one of {SHARES}, got {parsed.share!r}')
         check_routing('cond_cfg.routing', parsed.routing)
+        if parsed.share == 'network' and parsed.routing.get('hierarchical'):
+            raise ValueError(
+                "cond_cfg: hierarchical routing needs several routers, share='network' has one"
+            )
         return parsed
 
     def router(self, in_channels: int) -> Router:
         """A router as `routing` describes it."""
         return Router(in_channels, self.num_experts, **self.routing)
 
-    def conv_cfg(self) -> dict:
-        """The `conv_cfg` of a routed layer: with its own router only if each layer has one."""
-        routing = dict(self.routing) if self.share == 'layer' else None
-        return dict(type='CondConv2d', num_experts=self.num_experts, routing=routing)
+    def conv(self, conv: nn.Conv2d, own_router: bool) -> CondConv2d:
+        """The routed layer for a plain one's place."""
+        return CondConv2d.from_conv(conv, self.num_experts, self.routing if own_router else None)
+
+
+def parse_head_cond_cfg(cond_cfg: dict | None) -> dict | None:
+    """Reads a head's `cond_cfg`, arguments of its routed layers; None stays None, the static head.
+
+    Raises:
+        ValueError: a key is unknown or missing, or a value out of range.
+    """
+    if cond_cfg is None:
+        return None
+    check_keys('cond_cfg', cond_cfg, ['num_experts', 'routing'], required=['num_experts'])
+    check_num_experts(cond_cfg['num_experts'])
+    routing = cond_cfg.get('routing', {})
+    check_routing('cond_cfg.routing', routing)
+    if routing.get('hierarchical'):
+        raise ValueError('cond_cfg: hierarchical routing is for backbones, not for heads')
+    return dict(cond_cfg)
 
 
 def check_keys(name: str, given: dict, known: list[str], required: list[str]) -> None:

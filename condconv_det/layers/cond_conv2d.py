@@ -1,5 +1,7 @@
 """The CondConv layer (https://arxiv.org/abs/1904.04971, section 3)."""
 
+from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
+from mmcv.cnn.bricks.wrappers import Conv2d as MMCVConv2d
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -79,12 +81,45 @@ class CondConv2d(nn.Conv2d):
         if routing is not None:
             self.router = Router(in_channels, num_experts, **routing).to(self.weight)
 
+    @classmethod
+    def from_conv(
+        cls, conv: nn.Conv2d, num_experts: int, routing: dict | None = OWN_ROUTER
+    ) -> 'CondConv2d':
+        """A routed layer for the place of a plain one: its geometry, with weights of its own.
+
+        Raises:
+            ValueError: the convolution computes something other than `nn.Conv2d`, or mmcv's
+                `Conv2dAdaptivePadding`, TensorFlow's "same".
+        """
+        if type(conv) not in (nn.Conv2d, MMCVConv2d, Conv2dAdaptivePadding):
+            raise ValueError(f'experts can take the place of a plain convolution, got {conv}')
+        return cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            'same' if isinstance(conv, Conv2dAdaptivePadding) else conv.padding,
+            conv.dilation,
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            conv.weight.device,
+            conv.weight.dtype,
+            num_experts=num_experts,
+            routing=routing,
+        )
+
     def forward(self, x: Tensor, routing: Tensor | None = None) -> Tensor:
         if routing is None:
             if self.router is None:
                 raise ValueError(
                     f'{self} was built with routing=None, so it has no router: '
                     f'call it with routing weights [B, {self.num_experts}]'
+                )
+            if self.router.hierarchical:
+                raise ValueError(
+                    f'{self} has a hierarchical router: it works in the backbones of this package, '
+                    f'which hand on the routing weights of the router before it'
                 )
             routing = self.router(x)
         padding = self.padding

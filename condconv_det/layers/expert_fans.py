@@ -12,7 +12,7 @@ from torch.nn import init
 
 # A mark rather than a subclass of nn.Parameter, which torch 2.1 does not compile.
 def mark_expert_axis(weight: nn.Parameter) -> nn.Parameter:
-    """The same weight, [E, Cout, Cin/groups, kh, kw], known to torch.nn.init as E kernels."""
+    """The same weight, [E, Cout, ...], known to torch.nn.init as E kernels."""
     weight.has_expert_axis = True
     return weight
 

@@ -19,9 +19,12 @@ class Router(nn.Module):
         activation: 'sigmoid' (the paper's) or 'softmax'.
         temperature: divides the logits; above 1 makes routing softer.
         hidden_channels: width of a hidden layer with ReLU, None for none.
+        hierarchical: whether the previous router's weights are part of the input, as in the paper's
+            ablation; the first router of a network sees zeros in their place.
 
     Shapes:
-        [B, C, H, W] -> [B, E], in the type of the router's own weights.
+        x [B, C, H, W] or, already pooled, [B, C]; previous [B, E] or None, read only by a
+        hierarchical router -> [B, E], in the type of the router's own weights.
 
     Raises:
         ValueError: an argument is out of range.
@@ -34,6 +37,7 @@ class Router(nn.Module):
         activation: str = 'sigmoid',
         temperature: float = 1.0,
         hidden_channels: int | None = None,
+        hierarchical: bool = False,
     ) -> None:
         super().__init__()
         check_num_experts(num_experts)
@@ -45,6 +49,9 @@ class Router(nn.Module):
             raise ValueError(f'hidden_channels must be at least 1 or None, got {hidden_channels}')
         self.activation = activation
         self.temperature = temperature
+        self.hierarchical = hierarchical
+        if hierarchical:
+            in_channels += num_experts
         self.hidden = nn.Linear(in_channels, hidden_channels) if hidden_channels else None
         self.fc = nn.Linear(hidden_channels or in_channels, num_experts)
         self.reset_parameters()
@@ -55,11 +62,15 @@ class Router(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, previous: Tensor | None = None) -> Tensor:
         # at least float32; not torch.promote_types, which torch 2.1 cannot compile
         dtype = torch.float64 if self.fc.weight.dtype == torch.float64 else torch.float32
         with torch.autocast(x.device.type, enabled=False):
-            logits = x.mean((2, 3), dtype=dtype)
+            logits = x.mean((2, 3), dtype=dtype) if x.dim() == 4 else x.to(dtype)
+            if self.hierarchical:
+                if previous is None:
+                    previous = logits.new_zeros(len(logits), self.fc.out_features)
+                logits = torch.cat([logits, previous.to(dtype)], 1)
             if self.hidden is not None:
                 logits = F.relu(_linear(self.hidden, logits))
             logits = _linear(self.fc, logits) / self.temperature
@@ -67,7 +78,8 @@ class Router(nn.Module):
         return routing.to(self.fc.weight.dtype)
 
     def extra_repr(self) -> str:
-        return f'activation={self.activation}, temperature={self.temperature}'
+        hierarchical = ', hierarchical' if self.hierarchical else ''
+        return f'activation={self.activation}, temperature={self.temperature}{hierarchical}'
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:

@@ -28,6 +28,21 @@ def test_hidden_layer_has_its_width_and_trains():
     assert all(parameter.grad is not None for parameter in router.parameters())
 
 
+def test_a_hierarchical_router_sees_the_weights_before_it_and_zeros_at_first():
+    router = Router(6, 4, hierarchical=True)
+    x, previous = torch.randn(3, 6, 5, 7), torch.rand(3, 4)
+    inputs = torch.cat([x.mean((2, 3)), previous], 1)
+    expected = F.linear(inputs, router.fc.weight, router.fc.bias).sigmoid()
+    torch.testing.assert_close(router(x, previous), expected)
+    torch.testing.assert_close(router(x), router(x, torch.zeros(3, 4)))
+
+
+def test_pooled_features_need_no_pooling():
+    router = Router(6, 4)
+    x = torch.randn(3, 6, 5, 7)
+    torch.testing.assert_close(router(x.mean((2, 3))), router(x))
+
+
 def test_starts_near_a_half():
     routing = Router(256, 64)(torch.rand(16, 256, 4, 4))
     assert abs(routing.mean() - 0.5) < 0.1

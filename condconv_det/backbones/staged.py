@@ -1,0 +1,110 @@
+"""What the backbones have in common that mmdet has no class for."""
+
+from collections.abc import Iterable, Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from condconv_det.layers import run_routed
+
+KAIMING = (
+    dict(type='Kaiming', layer='Conv2d'),
+    dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+)
+
+
+def check_stages(
+    out_indices: Sequence[int], frozen_stages: int, num_stages: int, least_frozen: int = -1
+) -> None:
+    """Raises ValueError unless both arguments are among a backbone's stages.
+
+    Args:
+        out_indices: among 0 to num_stages - 1, not empty.
+        frozen_stages: least_frozen, which freezes nothing, to num_stages.
+        num_stages: of the whole network.
+    """
+    if not out_indices or not set(out_indices) <= set(range(num_stages)):
+        raise ValueError(f'out_indices must be among 0 to {num_stages - 1}, got {out_indices}')
+    if frozen_stages not in range(least_frozen, num_stages + 1):
+        raise ValueError(
+            f'frozen_stages must be in {least_frozen} to {num_stages}, got {frozen_stages}'
+        )
+
+
+def check_arch(name: str, arch: str | int, known: Iterable) -> None:
+    """Raises ValueError unless an argument, such as `arch`, is one of the known values."""
+    if arch not in known:
+        raise ValueError(f'{name} must be one of {sorted(known)}, got {arch!r}')
+
+
+def check_widen_factor(widen_factor: float, least_channels: float) -> None:
+    """Raises ValueError unless some channel is left of the narrowest layer."""
+    if widen_factor <= 0 or least_channels < 1:
+        raise ValueError(f'widen_factor must leave at least one channel, got {widen_factor}')
+
+
+def fast_same(conv_cfg: dict | None, stride: int) -> dict | None:
+    """The `conv_cfg` of a block's convolutions, which are padded by half their kernel.
+
+    At stride 1 that is TensorFlow's "same", without the copy of the input which mmcv's
+    `Conv2dAdaptivePadding` makes.
+    """
+    if stride == 1 and conv_cfg is not None and conv_cfg['type'] == 'Conv2dAdaptivePadding':
+        return None
+    return conv_cfg
+
+
+class StagedBackbone(BaseModule):
+    """A stem and the stages after it; subclasses add them, in order, with `add_layer`.
+
+    Args:
+        out_layers: which of the layers' outputs are returned; the stem is 0.
+        frozen_stages: the last layer that does not train; the stem is 0, and -1 is none.
+        norm_eval: whether norms keep their statistics in training.
+        init_cfg: as in mmengine's BaseModule.
+
+    Shapes:
+        [B, 3, H, W] -> a tuple of [B, C, H/stride, W/stride].
+    """
+
+    def __init__(
+        self,
+        out_layers: Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        init_cfg: dict | list[dict] | tuple[dict, ...] | None,
+    ) -> None:
+        super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
+        self.layers: list[str] = []
+        self.out_layers = frozenset(out_layers)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+    def add_layer(self, name: str, layer: nn.Module) -> None:
+        """Adds the next layer."""
+        self.add_module(name, layer)
+        self.layers.append(name)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outs, routing = [], None
+        for index, name in enumerate(self.layers):
+            x, routing = run_routed(getattr(self, name), x, routing)
+            if index in self.out_layers:
+                outs.append(x)
+        return tuple(outs)
+
+    def train(self, mode: bool = True) -> 'StagedBackbone':
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        for name in self.layers[: self.frozen_stages + 1]:
+            layer = getattr(self, name)
+            layer.eval()
+            layer.requires_grad_(False)

@@ -1,0 +1,58 @@
+"""The routed classifier (CondConv, https://arxiv.org/abs/1904.04971, section 4.1)."""
+
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from condconv_det.ops import cond_linear
+
+from .cond_conv2d import OWN_ROUTER
+from .expert_fans import mark_expert_axis
+from .router import Router, check_num_experts
+
+
+# A direct subclass of nn.Linear, for mmengine's `init_cfg=dict(layer='Linear')`; see CondConv2d.
+@MODELS.register_module()
+class CondLinear(nn.Linear):
+    """`nn.Linear` whose matrix is mixed for each example from `num_experts` matrices.
+
+    Args:
+        in_features, out_features, bias, device, dtype: as in `nn.Linear`; the bias is one for all
+            experts.
+        num_experts: E, at least 1.
+        routing: arguments of the layer's `Router`, which looks at the layer's input.
+
+    Shapes:
+        [B, Cin] -> [B, Cout]; weight: [E, Cout, Cin], bias: [Cout].
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device=None,
+        dtype=None,
+        *,
+        num_experts: int,
+        routing: dict = OWN_ROUTER,
+    ) -> None:
+        check_num_experts(num_experts)
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self.num_experts = num_experts
+        experts = self.weight.new_empty(num_experts, *self.weight.shape)
+        self.weight = mark_expert_axis(nn.Parameter(experts))
+        self.reset_parameters()
+        self.router = Router(in_features, num_experts, **routing).to(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cond_linear(x, self.router(x), self.weight, self.bias)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        mark_expert_axis(self.weight)  # which a copy of a parameter does not carry
+
+    def extra_repr(self) -> str:
+        return f'{super().extra_repr()}, num_experts={self.num_experts}'

@@ -1,0 +1,148 @@
+"""Blocks through which routing weights travel beside the features.
+
+One rule holds everywhere in a network: routing weights go in and come out with the features, a
+router on the way replaces them, and a layer without a router uses those it is handed.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule
+from mmengine.model import Sequential as PlainSequential
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .cond_cfg import CondCfg
+from .cond_conv2d import CondConv2d
+
+Routed = tuple[Tensor, Tensor | None]
+
+
+def run_routed(layer: nn.Module, x: Tensor, routing: Tensor | None) -> Routed:
+    """Runs anything that may be routed: a block or a row of them, a layer, a `ConvModule`.
+
+    Args:
+        layer: takes x alone unless it is, or holds, a `CondConv2d`.
+        x: [B, C, H, W].
+        routing: [B, E], the routing weights in force; None before the first router.
+
+    Returns:
+        The layer's output, and the routing weights now in force.
+    """
+    if isinstance(layer, RoutedBlock | RoutedSequential):
+        return layer(x, routing)
+    if isinstance(layer, CondConv2d):
+        if layer.router is not None:
+            routing = layer.router(x, routing)
+        return layer(x, routing), routing
+    if isinstance(layer, ConvModule) and isinstance(layer.conv, CondConv2d):
+        x, routing = run_routed(layer.conv, x, routing)
+        x = layer.norm(x) if layer.with_norm else x
+        return layer.activate(x) if layer.with_activation else x, routing
+    return layer(x), routing
+
+
+class RoutedSequential(PlainSequential):
+    """Layers and blocks in a row.
+
+    Shapes:
+        x [B, Cin, H, W], routing [B, E] or None -> [B, Cout, H', W'], routing.
+    """
+
+    def forward(self, x: Tensor, routing: Tensor | None = None) -> Routed:
+        for layer in self:
+            x, routing = run_routed(layer, x, routing)
+        return x, routing
+
+
+class RoutedBlock(BaseModule):
+    """A block of layers, static until `route` is called; mixed in before the static block's class.
+
+    Subclasses set `with_cp` (whether to recompute the block in backward rather than keep what it
+    computed) and write `forward_layers`, which hands the routing weights to each layer.
+
+    Shapes:
+        x [B, Cin, H, W], routing [B, E] or None -> [B, Cout, H', W'], routing.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.router = None
+
+    def route(self, cond: CondCfg, first: bool) -> None:
+        """Puts experts in the place of the block's convolutions.
+
+        Args:
+            cond: how they are routed.
+            first: whether this is the network's first routed block, which has the router of a
+                network that shares one.
+        """
+        convs = list(_convolutions(self))
+        for owner, name, conv in convs:
+            setattr(owner, name, cond.conv(conv, own_router=cond.share == 'layer'))
+        if cond.share == 'block' or (cond.share == 'network' and first):
+            self.router = cond.router(convs[0][-1].in_channels)
+
+    def forward(self, x: Tensor, routing: Tensor | None = None) -> Routed:
+        if self.with_cp and x.requires_grad:
+            return checkpoint(self._forward, x, routing, use_reentrant=False)
+        return self._forward(x, routing)
+
+    def _forward(self, x: Tensor, routing: Tensor | None) -> Routed:
+        if self.router is not None:
+            routing = self.router(x, routing)
+        return self.forward_layers(x, routing)
+
+    def forward_layers(self, x: Tensor, routing: Tensor | None) -> Routed:
+        raise NotImplementedError
+
+
+def _convolutions(block: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
+    """A block's own convolutions; not those inside squeeze-and-excitation and other plugins."""
+    for name, child in block.named_children():
+        if isinstance(child, nn.Conv2d):
+            yield block, name, child
+        elif isinstance(child, ConvModule | nn.Sequential):
+            yield from _convolutions(child)
+
+
+def route_blocks(
+    network: nn.Module,
+    blocks: Sequence[RoutedBlock | ConvModule],
+    cond_cfg: dict | None,
+    default_start: int,
+    default_share: str = 'layer',
+) -> None:
+    """Routes a network's blocks from `cond_cfg`'s start on; None leaves it static.
+
+    Args:
+        network: has frozen its stages already.
+        blocks: all of the network's, in the order in which it runs them.
+        cond_cfg, default_start, default_share: see `CondCfg.parse`.
+
+    Raises:
+        ValueError: `cond_cfg` has an unknown key or a value out of range.
+
+    Warns:
+        UserWarning: a routed block is frozen, so that its experts would never train.
+    """
+    cond = CondCfg.parse(cond_cfg, len(blocks), default_start, default_share)
+    if cond is None:
+        return
+    routed = blocks[cond.start - 1 :]
+    frozen = [block for block in routed if not any(p.requires_grad for p in block.parameters())]
+    for block in routed:
+        first = block is routed[0]
+        if isinstance(block, RoutedBlock):
+            block.route(cond, first)
+        else:  # a last convolution that counts as a block
+            block.conv = cond.conv(block.conv, own_router=first or cond.share != 'network')
+    if frozen:
+        last = cond.start + len(frozen) - 1
+        warnings.warn(
+            f'{type(network).__name__}: frozen_stages={network.frozen_stages} freezes routed '
+            f'blocks {cond.start} to {last}: their experts and routers never train; '
+            f'freeze fewer stages or set cond_cfg.start to {last + 1}',
+            stacklevel=3,
+        )
