@@ -8,7 +8,7 @@ Papers: EfficientNet (https://arxiv.org/abs/1905.11946, table 1) and CondConv
 import math
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from mmdet.models.backbones import EfficientNet
 from mmdet.models.utils import make_divisible
 from mmengine.registry import MODELS
@@ -83,9 +83,7 @@ class CondConvEfficientNet(EfficientNet):
     def make_layer(self) -> None:
         """The stages between stem and last convolution, as in mmdet, that can be routed."""
         stages = self.layer_setting[1:-1]
-        drop_path_rates = iter(
-            torch.linspace(0, self.drop_path_rate, sum(map(len, stages))).tolist()
-        )
+        drop_path_rates = iter(np.linspace(0, self.drop_path_rate, sum(map(len, stages))).tolist())
         for stage in stages[: max(self.out_indices)]:
             blocks = []
             for kernel_size, out_channels, se_ratio, stride, expand_ratio, _ in stage:

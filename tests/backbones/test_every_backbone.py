@@ -1,0 +1,238 @@
+"""What holds for every backbone; the files beside this one compare each with its original."""
+
+import copy
+import math
+import warnings
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from condconv_det.layers import CondConv2d, RoutedBlock, Router
+
+E4 = dict(num_experts=4)
+# The cheapest of each kind, with the out_indices that give all its maps.
+ARGUMENTS = {
+    'CondConvMobileNetV1': dict(widen_factor=0.25, out_indices=(0, 1, 2, 3, 4)),
+    'CondConvMobileNetV2': dict(widen_factor=0.25, out_indices=(0, 1, 2, 4, 7)),
+    'CondConvMobileNetV3': dict(arch='small', out_indices=(1, 3, 8, 12)),
+    'CondConvMnasNet': dict(arch='a1', widen_factor=0.25, out_indices=(0, 1, 2, 4, 7)),
+    'CondConvEfficientNet': dict(arch='b0', out_indices=(1, 2, 3, 4, 6)),
+    'CondConvResNet': dict(depth=18, base_channels=16, norm_eval=False),
+}
+# Stage, or layer, that ends before the first routed block; and one with routed blocks in it.
+STATIC_STAGE = {'CondConvMobileNetV3': 6, 'CondConvResNet': 2, 'CondConvMobileNetV2': 2}
+ROUTED_STAGE = {'CondConvMobileNetV1': 4, 'CondConvMobileNetV3': 8, 'CondConvResNet': 4}
+SHARES = ('layer', 'block', 'network')
+ROUTINGS = {
+    'sigmoid': {},
+    'softmax': dict(activation='softmax', temperature=30.0),
+    'hidden layer': dict(hidden_channels=8),
+    'hierarchical': dict(hierarchical=True),
+}
+every_backbone = pytest.mark.parametrize('name', ARGUMENTS)
+
+
+def build(name, **kwargs):
+    model = MODELS.build({'type': name, **ARGUMENTS[name], **kwargs})
+    model.init_weights()
+    model.train()
+    return model
+
+
+def count(model, kind):
+    return sum(isinstance(module, kind) for module in model.modules())
+
+
+def routed_blocks(model):
+    """Blocks with a routed layer; MobileNetV2's last convolution is one by itself."""
+    blocks = [m for m in model.modules() if isinstance(m, RoutedBlock) and count(m, CondConv2d)]
+    inside = sum(count(block, CondConv2d) for block in blocks)
+    return len(blocks) + count(model, CondConv2d) - inside
+
+
+@every_backbone
+@pytest.mark.parametrize('height, width', [(64, 96), (65, 97)])
+def test_maps_have_their_strides_at_odd_and_even_sizes(name, height, width):
+    maps = build(name, cond_cfg=E4)(torch.randn(2, 3, height, width))
+    strides = [2 ** round(math.log2(width / feature_map.shape[-1])) for feature_map in maps]
+    assert strides == sorted(strides) and strides[-1] == 32
+    for stride, feature_map in zip(strides, maps):
+        assert feature_map.shape[-2:] == (-(-height // stride), -(-width // stride))
+
+
+@every_backbone
+def test_parameter_names_are_the_static_networks_plus_routers(name):
+    static, routed = build(name), build(name, cond_cfg=E4)
+    assert not count(static, CondConv2d) and not count(static, Router)
+    assert {key for key in routed.state_dict() if '.router.' not in key} == set(static.state_dict())
+
+
+@pytest.mark.parametrize('share', ['layer', 'block', 'network'])
+@every_backbone
+def test_equal_experts_at_a_half_are_the_static_network(name, share, settle, assert_same_maps):
+    x = torch.randn(2, 3, 64, 64)
+    static = settle(build(name), x)
+    routed = build(name, cond_cfg=dict(E4, share=share))
+    state = routed.state_dict()
+    for key, tensor in static.state_dict().items():
+        # four experts at 0.5 sum to two of them
+        state[key] = tensor.expand_as(state[key]) / 2 if state[key].dim() == 5 else tensor
+    routed.load_state_dict(state)
+    for module in routed.modules():
+        if isinstance(module, Router):
+            nn.init.zeros_(module.fc.weight)
+    routed.eval()
+    assert_same_maps(routed(x), static(x))
+
+
+@every_backbone
+def test_share_sets_how_many_routers_there_are(name):
+    models = {share: build(name, cond_cfg=dict(E4, share=share)) for share in SHARES}
+    assert count(models['layer'], Router) == count(models['layer'], CondConv2d)
+    assert count(models['block'], Router) == routed_blocks(models['block'])
+    assert count(models['network'], Router) == 1
+
+
+@pytest.mark.parametrize(
+    'share, routing, with_cp',
+    [
+        ('layer', 'sigmoid', False),
+        ('layer', 'hierarchical', True),
+        ('layer', 'softmax', False),
+        ('block', 'sigmoid', True),
+        ('block', 'hierarchical', False),
+        ('block', 'hidden layer', False),
+        ('network', 'sigmoid', False),
+        ('network', 'hidden layer', True),
+    ],
+)
+@every_backbone
+def test_every_parameter_trains(name, share, routing, with_cp):
+    cond_cfg = dict(E4, share=share, routing=ROUTINGS[routing])
+    # zero_init_residual would stop gradients at the first step
+    extra = dict(zero_init_residual=False) if name == 'CondConvResNet' else {}
+    model = build(name, cond_cfg=cond_cfg, with_cp=with_cp, **extra)
+    loss = sum(out.square().mean() for out in model(torch.randn(4, 3, 64, 64)))
+    loss.backward()
+    assert not [key for key, value in model.named_parameters() if value.grad is None]
+    experts = [module for module in model.modules() if isinstance(module, CondConv2d | Router)]
+    assert all(value.grad.any() for module in experts for value in module.parameters())
+
+
+@every_backbone
+def test_each_hierarchical_router_depends_on_the_one_before_it(name, settle):
+    cond_cfg = dict(E4, share='block', routing=dict(hierarchical=True))
+    x = torch.randn(2, 3, 64, 64)
+    model = settle(build(name, cond_cfg=cond_cfg), x)
+    routers = [module for module in model.modules() if isinstance(module, Router)]
+    seen = []
+    for router in routers:
+        router.register_forward_hook(lambda _, given, routing: seen.append((given, routing)))
+    model(x)
+    assert len(seen) == len(routers) > 1
+    assert seen[0][0][1] is None
+    for (_, before), ((_, previous), _) in zip(seen, seen[1:]):
+        assert previous is before
+
+
+@pytest.mark.parametrize('share', ['layer', 'network'])
+@every_backbone
+def test_recomputing_blocks_gives_the_same_gradients(name, share):
+    kept = build(name, cond_cfg=dict(E4, share=share))
+    recomputed = build(name, cond_cfg=dict(E4, share=share), with_cp=True)
+    recomputed.load_state_dict(kept.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    for model in (kept, recomputed):
+        model(x)[-1].square().mean().backward()
+    for mine, theirs in zip(kept.parameters(), recomputed.parameters()):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+
+
+@every_backbone
+def test_what_comes_after_the_last_output_is_not_built(name):
+    whole = set(build(name).state_dict())
+    out_indices = ARGUMENTS[name].get('out_indices', (0, 1, 2, 3))[:-1]
+    model = build(name, out_indices=out_indices)
+    assert set(model.state_dict()) < whole
+    loss = sum(out.square().mean() for out in model(torch.randn(2, 3, 64, 64)))
+    loss.backward()
+    assert not [key for key, value in model.named_parameters() if value.grad is None]
+
+
+@every_backbone
+def test_frozen_stages_and_norm_eval_hold_in_training(name):
+    frozen_stages = STATIC_STAGE.get(name, 2)
+    model = build(name, frozen_stages=frozen_stages, norm_eval=True, cond_cfg=E4)
+    assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    frozen = {key for key, value in model.named_parameters() if not value.requires_grad}
+    assert frozen and not any('router' in key for key in frozen)
+    assert not [value for value in build(name).parameters() if not value.requires_grad]
+
+
+@every_backbone
+def test_an_image_is_routed_alone(name, settle, assert_same_maps):
+    x = torch.randn(3, 3, 64, 64).double()
+    model = settle(build(name, cond_cfg=dict(E4, share='block')).double(), x)
+    assert_same_maps([m[1:2] for m in model(x)], model(x[1:2]))
+
+
+@every_backbone
+def test_copies_after_a_forward_pass(name):
+    model = build(name, cond_cfg=dict(E4, share='network'))
+    model(torch.randn(2, 3, 64, 64))
+    copy.deepcopy(model)
+
+
+@every_backbone
+def test_freezing_routed_blocks_warns_that_they_never_train(name):
+    with pytest.warns(UserWarning, match=f'{name}.*experts and routers never train'):
+        build(name, cond_cfg=E4, frozen_stages=ROUTED_STAGE.get(name, 5))
+
+
+@every_backbone
+def test_no_warning_without_cause(name):
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', '.*never train')
+        build(name, cond_cfg=E4, frozen_stages=STATIC_STAGE.get(name, 2))
+        build(name, frozen_stages=ROUTED_STAGE.get(name, 5))
+
+
+@every_backbone
+@pytest.mark.parametrize(
+    'kwargs, says',
+    [
+        (dict(out_indices=(1, 99)), r'out_indices must be among 0 to \d+, got \(1, 99\)'),
+        (dict(out_indices=()), 'out_indices'),
+        (dict(frozen_stages=99), r'frozen_stages must be in -?\d to \d+, got 99'),
+        (dict(cond_cfg=dict(num_experts=8, start=99)), r'cond_cfg.start .* 1 to \d+, got 99'),
+        (dict(cond_cfg=dict(experts=8)), r"unknown keys \['experts'\]"),
+        (dict(cond_cfg=E4, out_indices=(0,)), 'cond_cfg.start .* that out_indices needs'),
+    ],
+)
+def test_bad_arguments_are_named(name, kwargs, says):
+    with pytest.raises(ValueError, match=says):
+        build(name, **kwargs)
+
+
+@pytest.mark.parametrize(
+    'name, kwargs, says',
+    [
+        ('CondConvMobileNetV1', dict(widen_factor=0.01), 'widen_factor .* got 0.01'),
+        ('CondConvMobileNetV2', dict(widen_factor=0.0), 'widen_factor .* got 0.0'),
+        ('CondConvMnasNet', dict(widen_factor=-1.0), 'widen_factor .* got -1.0'),
+        ('CondConvMnasNet', dict(arch='a2'), r"arch must be one of \['a1', 'b1'\], got 'a2'"),
+        ('CondConvMobileNetV3', dict(arch='big'), r"arch must be one of .*'large'.* got 'big'"),
+        ('CondConvEfficientNet', dict(arch='b9'), r"arch must be one of .*'b7'.* got 'b9'"),
+        (
+            'CondConvEfficientNet',
+            dict(arch='b0-8e-depth', cond_cfg=E4),
+            "'b0-8e-depth' has 8 experts, got cond_cfg.num_experts=4",
+        ),
+        ('CondConvResNet', dict(depth=20), r'depth must be one of \[18, 34, .*\], got 20'),
+    ],
+)
+def test_unknown_archs_and_impossible_widths_are_named(name, kwargs, says):
+    with pytest.raises(ValueError, match=says):
+        build(name, **kwargs)

@@ -1,0 +1,50 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmpretrain.models.heads import LinearClsHead
+from mmpretrain.structures import DataSample
+
+from condconv_det.layers import CondLinear
+
+E8 = dict(num_experts=8)
+
+
+def build(**kwargs):
+    head = MODELS.build(dict(type='CondConvClsHead', num_classes=5, in_channels=64, **kwargs))
+    head.init_weights()
+    return head
+
+
+def test_without_cond_cfg_it_is_mmpretrains():
+    head, theirs = build(), LinearClsHead(5, 64)
+    theirs.load_state_dict(head.state_dict())
+    feats = (torch.randn(3, 64),)
+    torch.testing.assert_close(head(feats), theirs(feats))
+
+
+def test_a_routed_classifier_trains_all_it_has_and_predicts():
+    head = build(cond_cfg=E8)
+    assert isinstance(head.fc, CondLinear)
+    feats = (torch.randn(6, 64),)
+    samples = [DataSample().set_gt_label(label % 5) for label in range(6)]
+    head.loss(feats, samples)['loss'].backward()
+    assert all(parameter.grad.any() for parameter in head.parameters())
+    scores = torch.stack([sample.pred_score for sample in head.predict(feats)])
+    torch.testing.assert_close(scores.sum(1), torch.ones(6))
+
+
+def test_init_cfg_gives_each_expert_the_plain_layers_deviation():
+    head = build(cond_cfg=E8)
+    assert all(abs(expert.std() / 0.01 - 1) < 0.2 for expert in head.fc.weight)
+
+
+def test_dropout_acts_in_training_alone():
+    head = build(cond_cfg=E8, dropout=0.9)
+    feats = (torch.randn(2, 64),)
+    assert not torch.equal(head.train()(feats), head(feats))
+    torch.testing.assert_close(head.eval()(feats), head(feats))
+
+
+def test_bad_keys_are_named():
+    with pytest.raises(ValueError, match=r"unknown keys \['parts'\]"):
+        build(cond_cfg=dict(E8, parts=()))
