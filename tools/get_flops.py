@@ -1,12 +1,10 @@
-"""Prints a detector's parameters and multiply-adds; needs no data set."""
+"""Prints a detector's or classifier's parameters and multiply-adds; needs no data set."""
 
 import argparse
 
-import torch
 from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS, init_default_scope
 
-from condconv_det.analysis import measure_cost
+from condconv_det.analysis import image_size, measure_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,24 +26,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def test_size(cfg: Config) -> tuple[int, int]:
-    """Height and width to which the config's test pipeline resizes."""
-    for transform in cfg.test_dataloader.dataset.pipeline:
-        if transform.type == 'Resize':
-            width, height = transform.scale
-            return height, width
-    raise SystemExit('the test pipeline has no Resize with a scale; give --shape')
-
-
 def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
-    height, width = (args.shape * 2)[:2] if args.shape else test_size(cfg)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(cfg.model)
-    cost = measure_cost(model, torch.zeros(1, 3, height, width), mode='tensor')
+    height, width = (args.shape * 2)[:2] if args.shape else image_size(cfg)
+    cost = measure_config(cfg, (height, width))
     print(f'{args.config} at {height}x{width}')
     print(f'parameters     {cost.parameters / 1e6:10.3f} M')
     print(f'  experts      {cost.expert_parameters / 1e6:10.3f} M')

@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 
 import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from condconv_det.layers import CondConv2d, Router
+from condconv_det.layers import CondConv2d, CondLinear, Router
+
+EXPERTS = CondConv2d | CondLinear
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,7 @@ class Cost:
 
     Args:
         parameters: of the whole network.
-        expert_parameters: those among them that are experts' kernels.
+        expert_parameters: those among them that are experts' kernels and matrices.
         multiply_adds: of convolutions and matrix products, mixing and routing included; norms,
             activations and pooling are not counted, as in the paper.
         mixing: those that mix kernels from experts, one for each expert parameter.
@@ -40,13 +45,13 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     mixing: list[int] = []
     routing: list[int] = []
 
-    def count(layer: CondConv2d | Router, *_) -> None:
-        if isinstance(layer, CondConv2d):
+    def count(layer: EXPERTS | Router, *_) -> None:
+        if isinstance(layer, EXPERTS):
             mixing.append(layer.weight.numel())
         else:
             routing.extend(fc.weight.numel() for fc in layer.children())
 
-    routed = [layer for layer in model.modules() if isinstance(layer, CondConv2d | Router)]
+    routed = [layer for layer in model.modules() if isinstance(layer, EXPERTS | Router)]
     hooks = [layer.register_forward_hook(count) for layer in routed]
     was_training = model.training
     counter = FlopCounterMode(display=False)
@@ -61,10 +66,51 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         expert_parameters=sum(
-            layer.weight.numel() for layer in routed if isinstance(layer, CondConv2d)
+            layer.weight.numel() for layer in routed if isinstance(layer, EXPERTS)
         ),
         # the counter counts a multiplication and an addition as two
         multiply_adds=counter.get_total_flops() // 2,
         mixing=sum(mixing),
         routing=sum(routing),
     )
+
+
+def image_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of the images that a config's test pipeline makes.
+
+    Raises:
+        ValueError: the pipeline neither resizes to a given size nor crops.
+    """
+    for transform in reversed(cfg.test_dataloader.dataset.pipeline):
+        if transform.type == 'Resize' and 'scale' in transform:
+            width, height = transform.scale
+            return height, width
+        if 'crop_size' in transform:
+            side = transform.crop_size
+            return (side, side) if isinstance(side, int) else tuple(side)
+    raise ValueError('the test pipeline has no Resize with a scale and no crop; give a size')
+
+
+def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
+    """Builds a config's detector or classifier and counts what one image costs.
+
+    The second stage of a two-stage detector is counted for as many boxes as its first stage passes
+    on.
+
+    Args:
+        cfg: the config; it is not changed.
+        size: height and width; None is the config's test size.
+    """
+    height, width = size or image_size(cfg)
+    scope = cfg.get('default_scope', 'mmdet')
+    init_default_scope(scope)
+    inputs = dict(mode='tensor')
+    if scope == 'mmdet':
+        shape = (height, width)
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=shape, ori_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0)
+            )
+        )
+        inputs['data_samples'] = [sample]
+    return measure_cost(MODELS.build(cfg.model), torch.zeros(1, 3, height, width), **inputs)

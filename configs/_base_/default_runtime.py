@@ -1,7 +1,1 @@
-_base_ = 'mmdet::_base_/default_runtime.py'
-
-custom_imports = dict(imports=['condconv_det'], allow_failed_imports=False)
-custom_hooks = [
-    dict(type='ClassCheckHook'),
-    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW'),
-]
+_base_ = ['mmdet::_base_/default_runtime.py', './condconv_det.py']

@@ -1,0 +1,6 @@
+# What any config needs in order to use this package.
+custom_imports = dict(imports=['condconv_det'], allow_failed_imports=False)
+custom_hooks = [
+    dict(type='ClassCheckHook'),
+    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW'),
+]

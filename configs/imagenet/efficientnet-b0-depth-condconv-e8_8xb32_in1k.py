@@ -1,0 +1,5 @@
+_base_ = './efficientnet-b0-depth_8xb32_in1k.py'
+
+model = dict(
+    backbone=dict(cond_cfg=dict(num_experts=8)),
+)

@@ -1,0 +1,3 @@
+_base_ = './mobilenet-v1_8xb32_in1k.py'
+
+model = dict(backbone=dict(widen_factor=0.75), head=dict(in_channels=768))

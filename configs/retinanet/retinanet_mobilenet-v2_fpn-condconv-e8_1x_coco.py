@@ -1,0 +1,5 @@
+_base_ = './retinanet_mobilenet-v2_fpn_1x_coco.py'
+
+model = dict(
+    backbone=dict(cond_cfg=dict(num_experts=8)),
+)
