@@ -1,10 +1,50 @@
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 
-ROOT = Path(__file__).parent
-VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'condconv_det/__init__.py').read_text())[1]
+ROOT = Path(__file__).resolve().parent
+PACKAGE = ROOT / 'condconv_det'
+VERSION = re.search(r"__version__ = '(.+)'", (PACKAGE / '__init__.py').read_text())[1]
+
+
+class BuildWithMim(build_py):
+    """Copies what OpenMMLab's tools look for in a package's .mim folder."""
+
+    def run(self) -> None:
+        if self.editable_mode:
+            return
+        built = Path(self.build_lib, PACKAGE.name)
+        # pip builds in the source tree, where files that are gone since may lie from the last time
+        shutil.rmtree(built, ignore_errors=True)
+        super().run()
+        for folder in ('configs', 'tools'):
+            shutil.copytree(
+                ROOT / folder,
+                built / '.mim' / folder,
+                ignore=shutil.ignore_patterns('__pycache__'),
+            )
+        shutil.copy2(ROOT / 'model-index.yml', built / '.mim')
+
+
+class EditableWithMim(editable_wheel):
+    """Links the same into the source tree and leads OpenMMLab's tools there."""
+
+    def run(self) -> None:
+        mim = PACKAGE / '.mim'
+        shutil.rmtree(mim, ignore_errors=True)
+        mim.mkdir()
+        for name in ('configs', 'tools', 'model-index.yml'):
+            (mim / name).symlink_to(Path('../..', name))
+        # mim 0.3 and mmengine 0.10 look for a package beside its metadata, where an editable one is
+        # not, and then at the first line of this file, seen from there.
+        self._ensure_dist_info()
+        Path(self.dist_info_dir, 'top_level.txt').write_text(f'{PACKAGE}\n{PACKAGE.name}\n')
+        super().run()
+
 
 setup(
     name='condconv_det',
@@ -15,6 +55,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10,<3.14',  # mmengine 0.10 uses pkgutil.find_loader, gone in 3.14
     packages=find_packages(include=['condconv_det*']),
+    cmdclass=dict(build_py=BuildWithMim, editable_wheel=EditableWithMim),
     install_requires=[
         'torch>=2.1',
         'torchvision>=0.16',

@@ -11,7 +11,8 @@ def install() -> None:
     warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
     mmcv_ext.install()
     # mmdet does not import before the line above.
-    from . import checkpoints, data_errors
+    from . import checkpoints, data_errors, external_configs
 
     data_errors.install()
     checkpoints.install()
+    external_configs.install()
