@@ -116,7 +116,7 @@ def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
         )
         inputs['data_samples'] = [sample]
     model = MODELS.build(cfg.model)
-    # Shapes alone decide every figure, and fake tensors have no more; but a second stage needs boxes.
+    # Shapes alone decide every figure, and fake tensors have no more; a second stage needs boxes.
     two_stage = getattr(model, 'with_roi_head', False)
     with nullcontext() if two_stage else FakeTensorMode(allow_non_fake_inputs=True):
         return measure_cost(model, torch.zeros(1, 3, height, width), **inputs)

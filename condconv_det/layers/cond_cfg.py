@@ -63,7 +63,10 @@ class CondCfg:
 
     def conv(self, conv: nn.Conv2d, own_router: bool) -> CondConv2d:
         """The routed layer for a plain one's place."""
-        return CondConv2d.from_conv(conv, self.num_experts, self.routing if own_router else None)
+        routing = self.routing if own_router else None
+        routed = CondConv2d.from_conv(conv, self.num_experts, routing)
+        routed.activation = self.routing.get('activation', 'sigmoid')
+        return routed
 
 
 def parse_head_cond_cfg(cond_cfg: dict | None) -> dict | None:

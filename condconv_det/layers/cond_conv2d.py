@@ -10,6 +10,7 @@ from condconv_det.ops import cond_conv2d, same_padding
 
 from .expert_fans import mark_expert_axis
 from .router import Router, check_num_experts
+from .static_weights import load_kernel, load_router
 
 OWN_ROUTER = dict(activation='sigmoid')
 
@@ -26,6 +27,8 @@ class CondConv2d(nn.Conv2d):
         padding: as in `nn.Conv2d`; 'same' is TensorFlow's, at any stride.
         num_experts: E, at least 1.
         routing: arguments of the layer's own `Router`; None if routing weights come with each call.
+
+    A state dict with a plain kernel loads as experts that mix to it, see `static_weights`.
 
     Shapes:
         x [B, Cin, H, W], routing [B, E] -> [B, Cout, H', W'].
@@ -78,8 +81,10 @@ class CondConv2d(nn.Conv2d):
         self.weight = mark_expert_axis(nn.Parameter(experts))
         self.reset_parameters()
         self.router = None
+        self.activation = OWN_ROUTER['activation']  # of whichever router mixes the experts
         if routing is not None:
             self.router = Router(in_channels, num_experts, **routing).to(self.weight)
+            self.activation = self.router.activation
 
     @classmethod
     def from_conv(
@@ -136,6 +141,11 @@ class CondConv2d(nn.Conv2d):
             vertical, horizontal = self.padding
             sides = (horizontal, horizontal, vertical, vertical)
         return F.pad(x, sides, self.padding_mode)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        load_router(self.router, state_dict, prefix)
+        load_kernel(self, self.activation, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)

@@ -8,6 +8,7 @@ from condconv_det.ops import cond_linear
 from .cond_conv2d import OWN_ROUTER
 from .expert_fans import mark_expert_axis
 from .router import Router, check_num_experts
+from .static_weights import load_kernel, load_router
 
 
 # A direct subclass of nn.Linear, for mmengine's `init_cfg=dict(layer='Linear')`; see CondConv2d.
@@ -49,6 +50,11 @@ class CondLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return cond_linear(x, self.router(x), self.weight, self.bias)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        load_router(self.router, state_dict, prefix)
+        load_kernel(self, self.router.activation, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)

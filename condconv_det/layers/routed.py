@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .cond_cfg import CondCfg
 from .cond_conv2d import CondConv2d
+from .static_weights import load_router
 
 Routed = tuple[Tensor, Tensor | None]
 
@@ -83,6 +84,11 @@ class RoutedBlock(BaseModule):
             setattr(owner, name, cond.conv(conv, own_router=cond.share == 'layer'))
         if cond.share == 'block' or (cond.share == 'network' and first):
             self.router = cond.router(convs[0][-1].in_channels)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        routed = any(isinstance(layer, CondConv2d) for layer in self.modules())
+        load_router(self.router, state_dict, prefix, routed)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor, routing: Tensor | None = None) -> Routed:
         if self.with_cp and x.requires_grad:

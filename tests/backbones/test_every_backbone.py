@@ -69,22 +69,27 @@ def test_parameter_names_are_the_static_networks_plus_routers(name):
     assert {key for key in routed.state_dict() if '.router.' not in key} == set(static.state_dict())
 
 
-@pytest.mark.parametrize('share', ['layer', 'block', 'network'])
+@pytest.mark.parametrize(
+    'share, routing',
+    [
+        ('layer', 'sigmoid'),
+        ('layer', 'hierarchical'),
+        ('block', 'softmax'),
+        ('block', 'hidden layer'),
+        ('network', 'sigmoid'),
+        ('network', 'softmax'),
+    ],
+)
 @every_backbone
-def test_equal_experts_at_a_half_are_the_static_network(name, share, settle, assert_same_maps):
+def test_static_weights_keep_their_function(name, share, routing, settle, assert_same_maps):
     x = torch.randn(2, 3, 64, 64)
     static = settle(build(name), x)
-    routed = build(name, cond_cfg=dict(E4, share=share))
-    state = routed.state_dict()
-    for key, tensor in static.state_dict().items():
-        # four experts at 0.5 sum to two of them
-        state[key] = tensor.expand_as(state[key]) / 2 if state[key].dim() == 5 else tensor
-    routed.load_state_dict(state)
-    for module in routed.modules():
-        if isinstance(module, Router):
-            nn.init.zeros_(module.fc.weight)
+    routed = build(name, cond_cfg=dict(E4, share=share, routing=ROUTINGS[routing]))
+    routed.load_state_dict(static.state_dict())
     routed.eval()
     assert_same_maps(routed(x), static(x))
+    experts = [layer.weight for layer in routed.modules() if isinstance(layer, CondConv2d)]
+    assert all(weight.std(0).min() > 0 for weight in experts)
 
 
 @every_backbone
@@ -236,3 +241,42 @@ def test_bad_arguments_are_named(name, kwargs, says):
 def test_unknown_archs_and_impossible_widths_are_named(name, kwargs, says):
     with pytest.raises(ValueError, match=says):
         build(name, **kwargs)
+
+
+@pytest.mark.parametrize(
+    'of_checkpoint, of_network, says',
+    [
+        (dict(num_experts=4), dict(num_experts=8), 'checkpoint has 4 experts, the network 8'),
+        (dict(E4, share='block'), dict(E4, share='layer'), 'router .* another cond_cfg.share'),
+        (dict(E4, share='layer'), dict(E4, share='block'), 'router .* another cond_cfg.share'),
+        (dict(E4, share='block'), dict(E4, share='network'), 'router .* another cond_cfg.share'),
+        (dict(E4, share='network'), dict(E4, share='block'), 'router .* another cond_cfg.share'),
+        (E4, None, 'checkpoint has experts here, the network has none'),
+        (dict(E4, start=1), E4, 'checkpoint has experts here, the network has none'),
+    ],
+)
+@every_backbone
+def test_a_checkpoint_of_another_cond_cfg_is_refused(
+    name, of_checkpoint, of_network, says, tmp_path
+):
+    torch.save(build(name, cond_cfg=of_checkpoint).state_dict(), tmp_path / 'checkpoint.pth')
+    pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'checkpoint.pth'))
+    with pytest.raises(ValueError, match=says):
+        build(name, cond_cfg=of_network, init_cfg=pretrained)
+
+
+@pytest.mark.parametrize(
+    'name, of_checkpoint, of_network',
+    [
+        ('CondConvMobileNetV1', dict(widen_factor=0.5), dict(widen_factor=0.25)),
+        ('CondConvMobileNetV2', dict(widen_factor=0.5), dict(widen_factor=0.25)),
+        ('CondConvMnasNet', dict(arch='b1'), dict(arch='a1')),
+        ('CondConvEfficientNet', dict(arch='b2'), dict(arch='b0')),
+        ('CondConvResNet', dict(depth=18, base_channels=32), dict(depth=18)),
+    ],
+)
+def test_a_checkpoint_of_another_arch_is_refused(name, of_checkpoint, of_network, tmp_path):
+    torch.save(build(name, **of_checkpoint).state_dict(), tmp_path / 'checkpoint.pth')
+    pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'checkpoint.pth'))
+    with pytest.raises(ValueError, match='they are of different architectures'):
+        build(name, cond_cfg=E4, init_cfg=pretrained, **of_network)

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+from condconv_det.layers import CondConv2d, CondLinear
+
+LOADERS = {
+    'torch': lambda layer, state: layer.load_state_dict(state),
+    'mmengine': lambda layer, state: load_state_dict(layer, state, strict=True),
+}
+ROUTINGS = (
+    dict(activation='sigmoid'),
+    dict(activation='softmax', temperature=30.0),
+    dict(activation='sigmoid', hidden_channels=5),
+)
+
+
+@pytest.fixture(params=LOADERS)
+def load(request):
+    return LOADERS[request.param]
+
+
+@pytest.mark.parametrize('num_experts', [1, 3, 8])
+@pytest.mark.parametrize('routing', ROUTINGS)
+def test_a_static_layer_keeps_its_function(load, num_experts, routing):
+    x = torch.randn(4, 6, 9, 9)
+    pairs = [
+        (nn.Conv2d(6, 8, 3, groups=2), CondConv2d(6, 8, 3, groups=2, **dict(
+            num_experts=num_experts, routing=routing)), x),
+        (nn.Linear(6, 8), CondLinear(6, 8, num_experts=num_experts, routing=routing),
+         x[:, :, 0, 0]),
+    ]  # fmt: skip
+    for static, routed, inputs in pairs:
+        load(routed, static.state_dict())
+        torch.testing.assert_close(routed(inputs), static(inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_experts_part_by_a_quarter_of_the_kernels_deviation_and_can_all_be_trained():
+    static, routed = nn.Conv2d(16, 32, 3), CondConv2d(16, 32, 3, num_experts=8)
+    routed.load_state_dict(static.state_dict())
+    away = routed.weight - routed.weight.mean(0)
+    # one eighth of the variance goes with the mean
+    expected = 0.25 * static.weight.std() * (7 / 8) ** 0.5
+    assert all(abs(part.std() / expected - 1) < 0.05 for part in away)
+    routed(torch.randn(4, 16, 5, 5)).square().sum().backward()
+    assert all(parameter.grad.any() for parameter in routed.parameters())
+
+
+def test_every_process_loads_the_same_experts():
+    static = nn.Conv2d(3, 4, 3).state_dict()
+    layers = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        layers.append(CondConv2d(3, 4, 3, num_experts=4))
+        layers[-1].load_state_dict(static)
+    assert torch.equal(layers[0].weight, layers[1].weight)
+    assert len(static) == 2  # and the checkpoint is left as it was
+
+
+def test_a_routed_checkpoint_loads_as_it_is():
+    one, other = CondConv2d(3, 4, 3, num_experts=4), CondConv2d(3, 4, 3, num_experts=4)
+    other.load_state_dict(one.state_dict())
+    x = torch.randn(2, 3, 5, 5)
+    assert torch.equal(one(x), other(x))
+
+
+@pytest.mark.parametrize(
+    'checkpoint, says',
+    [
+        (
+            nn.Conv2d(3, 4, 5),
+            r'weight: the checkpoint has a kernel of \[4, 3, 5, 5\], the network ',
+        ),
+        (CondConv2d(3, 4, 3, num_experts=2), 'weight: the checkpoint has 2 experts, the network 4'),
+        (CondConv2d(3, 4, 3, num_experts=4, routing=None), 'router'),
+    ],
+)
+def test_what_does_not_fit_is_named(load, checkpoint, says):
+    with pytest.raises(ValueError, match=says):
+        load(CondConv2d(3, 4, 3, num_experts=4), checkpoint.state_dict())
