@@ -69,6 +69,7 @@ setup(
     extras_require={
         # mmcv without compiled operators; leave it out where mmcv itself is installed.
         'lite': ['mmcv-lite>=2.1,<2.2'],
+        'classification': ['mmpretrain>=1.2,<1.3'],
         'test': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff', 'timm'],
     },
 )

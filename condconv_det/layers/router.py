@@ -27,7 +27,7 @@ class Router(nn.Module):
         hierarchical router -> [B, E], in the type of the router's own weights.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or the input of another shape.
     """
 
     def __init__(
@@ -63,6 +63,8 @@ class Router(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, previous: Tensor | None = None) -> Tensor:
+        if x.dim() not in (2, 4):
+            raise ValueError(f'x must be [B, C, H, W] or [B, C], got shape {tuple(x.shape)}')
         # at least float32; not torch.promote_types, which torch 2.1 cannot compile
         dtype = torch.float64 if self.fc.weight.dtype == torch.float64 else torch.float32
         with torch.autocast(x.device.type, enabled=False):

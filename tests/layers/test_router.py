@@ -82,3 +82,10 @@ def test_large_half_precision_maps_do_not_overflow():
 def test_bad_arguments_are_named(arguments, says):
     with pytest.raises(ValueError, match=says):
         Router(**{'in_channels': 4, 'num_experts': 3, **arguments})
+
+
+def test_an_input_of_another_shape_is_named():
+    with pytest.raises(
+        ValueError, match=r'x must be \[B, C, H, W\] or \[B, C\], got .*\(2, 6, 5\)'
+    ):
+        Router(6, 4)(torch.randn(2, 6, 5))

@@ -1,0 +1,262 @@
+"""mmdet's own detectors, switched to CondConv by what --cfg-options can say."""
+
+import math
+from typing import NamedTuple
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.hub import get_config
+from mmengine.model import MMDistributedDataParallel, initialize, revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+from torch import distributed, nn
+
+from condconv_det import CondConv2d
+
+BACKBONE, NECK, HEAD = 'model.backbone', 'model.neck', 'model.bbox_head'
+ROI_BBOX_HEAD, ROI_MASK_HEAD = 'model.roi_head.bbox_head', 'model.roi_head.mask_head'
+
+NO_DOWNLOAD = {'model.backbone.init_cfg': None}
+# What mmdet's configs/scratch set: nothing is frozen, and no residual branch starts at zero, which
+# would leave its experts without a gradient in the first step.
+FROM_SCRATCH = {
+    **NO_DOWNLOAD,
+    'model.backbone.frozen_stages': -1,
+    'model.backbone.norm_eval': False,
+    'model.backbone.zero_init_residual': False,
+}
+# For speed alone, and what mmdet's own r18 configs say.
+R18 = {**FROM_SCRATCH, 'model.backbone.depth': 18, 'model.neck.in_channels': [64, 128, 256, 512]}
+R18_C3 = {**R18, 'model.neck.in_channels': [128, 256, 512]}
+# Tiny images are neither padded to the config's crop size nor resized.
+AS_THEY_ARE = {'model.data_preprocessor.batch_augments': None}
+# In heads that work on regions, each region is an example with kernels of its own.
+FEW_REGIONS = {
+    'model.train_cfg.rcnn.sampler.num': 16,
+    'model.test_cfg.rpn.max_per_img': 16,
+    'model.test_cfg.rcnn.max_per_img': 16,
+}
+# Transformers hold no convolution, so one layer shows as much as six.
+SHALLOW = {'model.encoder.num_layers': 1, 'model.decoder.num_layers': 1}
+# YOLOX takes raw pixels, which saturate the router of its first layer.
+NORMALISED = {
+    'model.data_preprocessor.mean': [123.675, 116.28, 103.53],
+    'model.data_preprocessor.std': [58.395, 57.12, 57.375],
+}
+# An untrained detector is sure of nothing.
+KEEP_ALL = {
+    'model.test_cfg.score_thr': 0.0,
+    'model.test_cfg.conf_thr': 0.0,
+    'model.test_cfg.rcnn.score_thr': 0.0,
+}
+
+
+class Switch(NamedTuple):
+    """The places of a config that get the `conv_cfg`, and what else is overridden."""
+
+    places: tuple[str, ...]
+    options: dict
+    side: int = 128  # of the images, pixels
+
+
+DETECTORS = {
+    'faster_rcnn/faster-rcnn_r50_fpn_1x_coco': Switch(
+        (BACKBONE, NECK), {**FROM_SCRATCH, **FEW_REGIONS}
+    ),
+    'mask_rcnn/mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco': Switch(
+        (BACKBONE, NECK, ROI_MASK_HEAD), {**FROM_SCRATCH, **AS_THEY_ARE, **FEW_REGIONS}
+    ),
+    'double_heads/dh-faster-rcnn_r50_fpn_1x_coco': Switch(
+        (BACKBONE, NECK, ROI_BBOX_HEAD), {**R18, **FEW_REGIONS}
+    ),
+    'retinanet/retinanet_r18_fpn_1x_coco': Switch((BACKBONE, NECK, HEAD), FROM_SCRATCH),
+    # Two images survive stochastic depth only by chance.
+    'efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco': Switch(
+        (BACKBONE, NECK, HEAD),
+        {**NO_DOWNLOAD, **AS_THEY_ARE, 'model.backbone.drop_path_rate': 0.0},
+    ),
+    'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco': Switch(
+        (BACKBONE, NECK, HEAD), {'model.bbox_head.type': 'CondConvSSDHead'}, side=320
+    ),
+    'atss/atss_r50_fpn_1x_coco': Switch((BACKBONE, NECK, HEAD), R18),
+    'gfl/gfl_r50_fpn_1x_coco': Switch((BACKBONE, NECK, HEAD), R18),
+    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco': Switch((BACKBONE, NECK, HEAD), FROM_SCRATCH),
+    'vfnet/vfnet_r50_fpn_1x_coco': Switch((BACKBONE, NECK, HEAD), R18),
+    'reppoints/reppoints-moment_r50_fpn-gn_head-gn_1x_coco': Switch((BACKBONE, NECK, HEAD), R18),
+    'centernet/centernet_r18_8xb16-crop512-140e_coco': Switch((BACKBONE,), FROM_SCRATCH),
+    # The config leaves the backbone's last layer unused, and asks for find_unused_parameters.
+    'yolo/yolov3_mobilenetv2_8xb24-320-300e_coco': Switch(
+        (BACKBONE, NECK, HEAD),
+        {
+            **NO_DOWNLOAD,
+            'model.backbone.out_indices': (2, 4, 7),
+            'model.neck.in_channels': [1280, 96, 32],
+        },
+    ),
+    'yolox/yolox_tiny_8xb8-300e_coco': Switch(
+        (BACKBONE, NECK, HEAD), {**AS_THEY_ARE, **NORMALISED}
+    ),
+    'rtmdet/rtmdet_tiny_8xb32-300e_coco': Switch((BACKBONE, NECK, HEAD), NO_DOWNLOAD),
+    'detr/detr_r18_8xb2-500e_coco': Switch((BACKBONE, NECK), {**FROM_SCRATCH, **SHALLOW}),
+    'deformable_detr/deformable-detr_r50_16xb2-50e_coco': Switch(
+        (BACKBONE, NECK), {**R18_C3, **SHALLOW}
+    ),
+    # The 900 queries of the config are more than a tiny image has places.
+    'dino/dino-4scale_r50_8xb2-12e_coco': Switch(
+        (BACKBONE, NECK), {**R18_C3, **SHALLOW, 'model.num_queries': 100}
+    ),
+}
+
+# Every level of every detector has a positive: those of SSD and YOLOX get no gradient without one.
+BOXES = torch.tensor(
+    [
+        [0.60, 0.60, 0.68, 0.68],
+        [0.10, 0.10, 0.26, 0.26],
+        [0.20, 0.50, 0.50, 0.80],
+        [0.30, 0.05, 0.80, 0.55],
+        [0.00, 0.00, 0.50, 0.80],
+        [0.02, 0.02, 0.98, 0.98],
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def _mmdet_scope():
+    init_default_scope('mmdet')
+
+
+@pytest.fixture(scope='module')
+def process_group():
+    distributed.init_process_group('gloo', store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def build(name: str, switched: bool = True) -> nn.Module:
+    """The detector of mmdet's config, with its own initialisation."""
+    places, options, _ = DETECTORS[name]
+    cfg = get_config(f'mmdet::{name}.py')
+    cfg.merge_from_dict({**KEEP_ALL, **options})
+    if switched:
+        for place in places:
+            cfg.merge_from_dict(
+                {f'{place}.conv_cfg.type': 'CondConv2d', f'{place}.conv_cfg.num_experts': 2}
+            )
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return revert_sync_batchnorm(model)
+
+
+def routed_layers(model: nn.Module) -> dict[str, CondConv2d]:
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, CondConv2d)}
+
+
+def two_images(side: int, with_masks: bool) -> dict:
+    boxes, size = BOXES * side, (side, side)
+    objects = InstanceData(bboxes=boxes, labels=torch.arange(len(boxes)))
+    if with_masks:
+        objects.masks = BitmapMasks.random(len(boxes), *size)
+    sample = DetDataSample(
+        metainfo=dict(
+            img_id=0,
+            img_shape=size,
+            ori_shape=size,
+            scale_factor=(1.0, 1.0),
+            border=(0, side, 0, side),  # of CenterNet's crop
+        ),
+        gt_instances=objects,
+        ignored_instances=InstanceData(bboxes=torch.zeros(0, 4)),
+    )
+    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    return dict(inputs=list(images), data_samples=[sample.clone(), sample.clone()])
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_a_switched_detector_trains_every_expert_and_router_and_predicts(name, process_group):
+    places, _, side = DETECTORS[name]
+    model = build(name).train()
+    images = two_images(side, with_masks=ROI_MASK_HEAD in places)
+    routed = routed_layers(model)
+    for place in places:
+        assert any(layer.startswith(place.removeprefix('model.')) for layer in routed), place
+
+    gradients = {}
+    optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-4))
+    optim_wrapper.optimizer.register_step_pre_hook(
+        lambda *_: gradients.update({key: p.grad for key, p in model.named_parameters()})
+    )
+    parallel = MMDistributedDataParallel(model)
+    parallel.train_step(images, optim_wrapper)
+    for layer, conv in routed.items():
+        assert all(expert.any() for expert in gradients[f'{layer}.weight']), layer
+        for key, _ in conv.named_parameters(prefix=layer):
+            assert gradients[key].isfinite().all() and gradients[key].any(), key
+    # raises if the first step left any parameter of the detector without a gradient
+    parallel.train_step(images, optim_wrapper)
+
+    model.eval()
+    with torch.no_grad():
+        predictions = [sample.pred_instances for sample in model.test_step(images)]
+    for prediction in predictions:
+        assert len(prediction) > 0
+        assert prediction.bboxes.isfinite().all() and prediction.scores.isfinite().all()
+
+
+def assert_like_the_plain_kernel(
+    experts: torch.Tensor, plain: torch.Tensor, name: str = ''
+) -> None:
+    """Mean and standard deviation of each expert are the plain kernel's, to 5 standard errors."""
+    std, mean, root = plain.std(), plain.mean(), math.sqrt(plain.numel())
+    assert experts.shape[1:] == plain.shape
+    for expert in experts:
+        assert abs(expert.std() - std) <= 5 * std / root, name
+        assert abs(expert.mean() - mean) <= 5 * math.sqrt(2) * std / root, name
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_experts_of_a_detector_start_like_the_layer_they_replace(name):
+    static = build(name, switched=False)
+    for layer, conv in routed_layers(build(name)).items():
+        assert_like_the_plain_kernel(conv.weight, static.get_submodule(layer).weight, layer)
+
+
+# each as mmdet's models and configs have it
+INITIALISERS = [
+    dict(type='Constant', val=0.5),
+    dict(type='Normal', std=0.01),
+    dict(type='TruncNormal', std=0.03),
+    dict(type='Uniform', a=-0.1, b=0.2),
+    dict(type='Xavier'),
+    dict(type='Xavier', distribution='uniform'),
+    dict(type='Kaiming'),
+    dict(type='Kaiming', mode='fan_in'),
+    dict(
+        type='Kaiming',
+        a=math.sqrt(5),
+        mode='fan_in',
+        nonlinearity='leaky_relu',
+        distribution='uniform',
+    ),
+    dict(type='Caffe2Xavier'),
+]
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+@pytest.mark.parametrize(
+    'init_cfg', INITIALISERS, ids=lambda cfg: '-'.join(str(value) for value in cfg.values())
+)
+def test_an_initialiser_gives_each_expert_the_statistics_of_a_plain_kernel(init_cfg, groups):
+    plain = nn.Sequential(nn.Conv2d(64, 96, 3, groups=groups))
+    routed = nn.Sequential(CondConv2d(64, 96, 3, groups=groups, num_experts=4))
+    router = routed[0].router.fc.weight.clone()
+    for module in (plain, routed):
+        initialize(module, dict(init_cfg, layer='Conv2d', bias=0.25))
+    experts = routed[0].weight
+    assert_like_the_plain_kernel(experts, plain[0].weight)
+    assert torch.equal(experts[0], experts[1]) == (init_cfg['type'] == 'Constant')
+    assert torch.equal(routed[0].bias, plain[0].bias)
+    assert torch.equal(routed[0].router.fc.weight, router)
