@@ -55,7 +55,11 @@ def test_an_accuracy_is_the_papers_in_the_readme_or_one_of_our_results(entry):
     for result in entry.get('Results', []):
         for metric, value in result['Metrics'].items():
             if metric.startswith('paper '):
-                routed = re.sub('(-condconv-e[0-9])?_8xb32', '-condconv-e[48]_8xb32', entry['Config'])
-                assert re.search(rf'^.*({re.escape(entry["Config"])}|{routed}).* {value} ', readme, re.M)
+                routed = re.sub(
+                    '(-condconv-e[0-9])?_8xb32', '-condconv-e[48]_8xb32', entry['Config']
+                )
+                assert re.search(
+                    rf'^.*({re.escape(entry["Config"])}|{routed}).* {value} ', readme, re.M
+                )
             else:
                 assert f' {value / 100:.3f} ' in results

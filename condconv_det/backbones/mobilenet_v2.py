@@ -13,7 +13,7 @@ from torch import Tensor
 from condconv_det.layers import RoutedSequential, route_blocks, run_routed
 
 from .inverted_residual import RoutedInvertedResidual
-from .staged import check_stages, check_widen_factor
+from .staged import check_stages, check_widen_factor, drop_stages_after
 
 # Blocks 6 to 17, the last 1x1 convolution and the classifier: the placement whose multiply-adds and
 # parameters are those published for it, 300.8M -> 328.2M and routing, 27.5M parameters.
@@ -27,7 +27,7 @@ class CondConvMobileNetV2(MobileNetV2):
     Args:
         widen_factor: multiplies every channel count.
         out_indices: stages 0 to 6, or 7, the last 1x1 convolution, whose output is returned. What
-            comes after the last of them is not built, so that no parameter goes unused.
+            comes after the last of them is not kept, so that no parameter goes unused.
         frozen_stages: the stem (0) and the first stages that do not train; -1 for none.
         cond_cfg: `dict(num_experts, start=6, share='layer' | 'block' | 'network', routing=dict())`,
             see `CondCfg`; blocks `start` to 17 and the last 1x1 convolution, block 18, are routed.
@@ -52,11 +52,7 @@ class CondConvMobileNetV2(MobileNetV2):
         check_stages(out_indices, frozen_stages, len(self.arch_settings) + 1)
         check_widen_factor(widen_factor, least_channels=8)
         super().__init__(widen_factor, out_indices, frozen_stages, **kwargs)
-        last = max(out_indices)
-        for name in self.layers[last + 1 :]:
-            delattr(self, name)
-        del self.layers[last + 1 :]
-        self.frozen_stages = min(frozen_stages, last + 1)
+        drop_stages_after(self, self.layers, max(out_indices))
         self._freeze_stages()
         stages = [getattr(self, name) for name in self.layers]
         blocks = [block for stage in stages[:7] for block in stage] + stages[7:]

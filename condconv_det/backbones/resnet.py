@@ -13,7 +13,7 @@ from torch import Tensor
 
 from condconv_det.layers import RoutedBlock, RoutedSequential, route_blocks, run_routed
 
-from .staged import check_arch, check_stages
+from .staged import check_arch, check_stages, drop_stages_after
 
 # The last three residual blocks, downsampling convolution too: the placement whose multiply-adds
 # are those the paper states for ResNet-50, 4089M -> 4209M.
@@ -68,8 +68,8 @@ class CondConvResNet(ResNet):
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        num_stages, strides, dilations, out_indices: as in mmdet; stages after the last of
-            `out_indices` are not built, so that no parameter goes unused.
+        num_stages, out_indices: as in mmdet; stages after the last of `out_indices` are not kept,
+            so that no parameter goes unused.
         frozen_stages: the stem (0) and the first stages that do not train; -1 for none.
         cond_cfg: `dict(num_experts, start, share='layer' | 'block' | 'network', routing=dict())`,
             see `CondCfg`; by default the last three of all residual blocks (16 in ResNet-50) are
@@ -92,8 +92,6 @@ class CondConvResNet(ResNet):
         self,
         depth: int,
         num_stages: int = 4,
-        strides: Sequence[int] = (1, 2, 2, 2),
-        dilations: Sequence[int] = (1, 1, 1, 1),
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         zero_init_residual: bool = True,
@@ -103,19 +101,17 @@ class CondConvResNet(ResNet):
     ) -> None:
         check_arch('depth', depth, self.arch_settings)
         check_stages(out_indices, frozen_stages, num_stages)
-        built = max(out_indices) + 1
         self.zeroes_last_norm = zero_init_residual and init_cfg is None
         super().__init__(
             depth,
-            num_stages=built,
-            strides=strides[:built],
-            dilations=dilations[:built],
+            num_stages=num_stages,
             out_indices=out_indices,
-            frozen_stages=min(frozen_stages, built),
+            frozen_stages=frozen_stages,
             zero_init_residual=zero_init_residual,
             init_cfg=init_cfg,
             **kwargs,
         )
+        drop_stages_after(self, self.res_layers, max(out_indices))
         blocks = [block for name in self.res_layers for block in getattr(self, name)]
         default_start = sum(self.arch_settings[depth][1]) - PAPER_BLOCKS + 1
         route_blocks(self, blocks, cond_cfg, default_start)

@@ -44,6 +44,20 @@ def check_widen_factor(widen_factor: float, least_channels: float) -> None:
         raise ValueError(f'widen_factor must leave at least one channel, got {widen_factor}')
 
 
+def drop_stages_after(network: nn.Module, stages: list[str], last: int) -> None:
+    """Removes the stages of a network of mmdet's that none of its outputs needs.
+
+    Args:
+        network: whose `frozen_stages` counts the stages that remain.
+        stages: their names, in order; those that are removed leave the list.
+        last: index of the last one that is needed.
+    """
+    for name in stages[last + 1 :]:
+        delattr(network, name)
+    del stages[last + 1 :]
+    network.frozen_stages = min(network.frozen_stages, len(stages))
+
+
 def fast_same(conv_cfg: dict | None, stride: int) -> dict | None:
     """The `conv_cfg` of a block's convolutions, which are padded by half their kernel.
 

@@ -52,7 +52,7 @@ class CondLinear(nn.Linear):
         return cond_linear(x, self.router(x), self.weight, self.bias)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        load_router(self.router, state_dict, prefix)
+        load_router(self.router, state_dict, prefix, expert_dim=3)
         load_kernel(self, self.router.activation, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 

@@ -54,7 +54,11 @@ def load_kernel(
 
 
 def load_router(
-    router: Router | None, state_dict: dict[str, Tensor], prefix: str, routed: bool = True
+    router: Router | None,
+    state_dict: dict[str, Tensor],
+    prefix: str,
+    routed: bool = True,
+    expert_dim: int = 5,
 ) -> None:
     """Adds a router of zeros to a static network's `state_dict`, which has none.
 
@@ -62,13 +66,14 @@ def load_router(
         router: of the module that is loading; None if it has none.
         state_dict, prefix: as `nn.Module._load_from_state_dict` gets them.
         routed: whether the module has experts.
+        expert_dim: axes of a weight that holds experts: 5 of a convolution, 3 of a linear layer.
 
     Raises:
         ValueError: the checkpoint has experts or a router where the network has none, or has no
             router where the network has one.
     """
     weights = {key: value for key, value in state_dict.items() if key.startswith(prefix)}
-    has_experts = any(value.dim() in (3, 5) for value in weights.values())
+    has_experts = any(value.dim() == expert_dim for value in weights.values())
     has_router = any(key.startswith(prefix + 'router.') for key in weights)
     if has_experts and not routed:
         raise ValueError(

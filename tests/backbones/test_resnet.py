@@ -60,3 +60,17 @@ def test_residual_branches_start_at_zero_as_in_mmdet(depth, last_norm, zero_init
         for name, value in model.named_parameters():
             if name.endswith(f'{last_norm}.weight') and 'layer' in name:
                 assert (value == 0).all() == zero_init_residual
+
+
+def test_stages_that_no_output_needs_go_whatever_is_said_of_them():
+    plugin = dict(cfg=dict(type='ContextBlock', ratio=0.25), position='after_conv3')
+    model = CondConvResNet(
+        50,
+        base_channels=16,
+        out_indices=(1, 2),
+        frozen_stages=4,
+        plugins=[dict(plugin, stages=(False, True, True, True))],
+    )
+    assert not hasattr(model, 'layer4')
+    model.train()
+    assert not [value for value in model.parameters() if value.requires_grad]
