@@ -185,10 +185,11 @@ def test_a_switched_detector_trains_every_expert_and_router_and_predicts(name, p
         assert any(layer.startswith(place.removeprefix('model.')) for layer in routed), place
 
     gradients = {}
+    for key, parameter in model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(
+            lambda parameter, key=key: gradients.update({key: parameter.grad.clone()})
+        )
     optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-4))
-    optim_wrapper.optimizer.register_step_pre_hook(
-        lambda *_: gradients.update({key: p.grad for key, p in model.named_parameters()})
-    )
     parallel = MMDistributedDataParallel(model)
     parallel.train_step(images, optim_wrapper)
     for layer, conv in routed.items():
