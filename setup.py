@@ -64,7 +64,7 @@ setup(
         'numpy>=1.26',
         'pillow',
         'pycocotools',
-        'setuptools<81',  # mmengine 0.10 imports pkg_resources
+        'setuptools>=70.1,<81',  # mmengine 0.10 imports pkg_resources
     ],
     extras_require={
         # mmcv without compiled operators; leave it out where mmcv itself is installed.

@@ -186,9 +186,10 @@ def test_a_switched_detector_trains_every_expert_and_router_and_predicts(name, p
 
     gradients = {}
     for key, parameter in model.named_parameters():
-        parameter.register_post_accumulate_grad_hook(
-            lambda parameter, key=key: gradients.update({key: parameter.grad.clone()})
-        )
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(
+                lambda parameter, key=key: gradients.update({key: parameter.grad.clone()})
+            )
     optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-4))
     parallel = MMDistributedDataParallel(model)
     parallel.train_step(images, optim_wrapper)
