@@ -64,6 +64,7 @@ setup(
         'numpy>=1.26',
         'pillow',
         'pycocotools',
+        'safetensors',
         'setuptools>=70.1,<81',  # mmengine 0.10 imports pkg_resources
     ],
     extras_require={

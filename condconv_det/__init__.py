@@ -4,9 +4,19 @@ from . import compat
 
 compat.install()
 
-from . import backbones, engine, heads, layers, ops  # noqa: E402
+from . import backbones, engine, heads, layers, ops, weights  # noqa: E402
 from .layers import CondConv2d, Router  # noqa: E402
 from .ops import cond_conv2d  # noqa: E402
 
 __version__ = '0.2.0'
-__all__ = ['CondConv2d', 'Router', 'backbones', 'cond_conv2d', 'engine', 'heads', 'layers', 'ops']
+__all__ = [
+    'CondConv2d',
+    'Router',
+    'backbones',
+    'cond_conv2d',
+    'engine',
+    'heads',
+    'layers',
+    'ops',
+    'weights',
+]

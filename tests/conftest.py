@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from torch import nn
 
 import condconv_det  # noqa: F401  registers everything, and mmdet imports only after it
 
@@ -28,6 +29,35 @@ if os.environ.get('CI'):
 def _seed():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@torch.no_grad()
+def _settle(model, x):
+    """Gives every norm random weights, and random statistics near those of what x brings it.
+
+    Untrained, features fade to nothing on their way, and any two networks agree; with statistics
+    far from their input's they explode, and rounding errors with them.
+    """
+
+    def set_statistics(norm, inputs):
+        var, mean = torch.var_mean(inputs[0], (0, 2, 3))
+        norm.weight.uniform_(0.8, 1.2)
+        norm.bias.normal_(std=0.1)
+        norm.running_mean.copy_(mean + 0.1 * torch.randn_like(mean) * var.sqrt())
+        norm.running_var.copy_(var * torch.empty_like(var).uniform_(0.8, 1.2))
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(set_statistics) for norm in norms]
+    model.eval()
+    model(x)
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
+@pytest.fixture
+def settle():
+    return _settle
 
 
 @pytest.fixture(scope='session')

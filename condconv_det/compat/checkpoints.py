@@ -25,7 +25,7 @@ HAS_SAFE_GLOBALS = hasattr(serialization, 'get_unsafe_globals_in_checkpoint')  #
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is damaged or holds more than weights and plain data."""
+    """A checkpoint that is damaged, holds more than weights and plain data, or does not fit."""
 
 
 def install() -> None:

@@ -1,30 +1,5 @@
 import pytest
 import torch
-from torch import nn
-
-
-@torch.no_grad()
-def _settle(model, x):
-    """Gives every norm random weights, and random statistics near those of what x brings it.
-
-    Untrained, features fade to nothing on their way, and any two networks agree; with statistics
-    far from their input's they explode, and rounding errors with them.
-    """
-
-    def set_statistics(norm, inputs):
-        var, mean = torch.var_mean(inputs[0], (0, 2, 3))
-        norm.weight.uniform_(0.8, 1.2)
-        norm.bias.normal_(std=0.1)
-        norm.running_mean.copy_(mean + 0.1 * torch.randn_like(mean) * var.sqrt())
-        norm.running_var.copy_(var * torch.empty_like(var).uniform_(0.8, 1.2))
-
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    hooks = [norm.register_forward_pre_hook(set_statistics) for norm in norms]
-    model.eval()
-    model(x)
-    for hook in hooks:
-        hook.remove()
-    return model
 
 
 def _copy_in_order(source, target):
@@ -46,11 +21,6 @@ def _assert_same_maps(mine, theirs):
         torch.testing.assert_close(
             my_map, their_map, rtol=0, atol=1e-4 * their_map.abs().max().item()
         )
-
-
-@pytest.fixture
-def settle():
-    return _settle
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
+from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import CondConv2d, RoutedBlock, Router
 
 E4 = dict(num_experts=4)
@@ -261,7 +262,7 @@ def test_a_checkpoint_of_another_cond_cfg_is_refused(
 ):
     torch.save(build(name, cond_cfg=of_checkpoint).state_dict(), tmp_path / 'checkpoint.pth')
     pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'checkpoint.pth'))
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(CheckpointError, match=says):
         build(name, cond_cfg=of_network, init_cfg=pretrained)
 
 
@@ -278,5 +279,5 @@ def test_a_checkpoint_of_another_cond_cfg_is_refused(
 def test_a_checkpoint_of_another_arch_is_refused(name, of_checkpoint, of_network, tmp_path):
     torch.save(build(name, **of_checkpoint).state_dict(), tmp_path / 'checkpoint.pth')
     pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'checkpoint.pth'))
-    with pytest.raises(ValueError, match='they are of different architectures'):
+    with pytest.raises(CheckpointError, match='they are of different architectures'):
         build(name, cond_cfg=E4, init_cfg=pretrained, **of_network)

@@ -1,0 +1,14 @@
+"""Other people's checkpoints into ours, and none of them halfway."""
+
+from .conversion import Conversion, convert, convert_file
+from .sources import SOURCES
+from .static import static_file, static_weights
+
+__all__ = [
+    'SOURCES',
+    'Conversion',
+    'convert',
+    'convert_file',
+    'static_file',
+    'static_weights',
+]

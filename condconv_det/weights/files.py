@@ -1,0 +1,75 @@
+"""Checkpoint files: any library's are read, ours are written."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condconv_det.compat.checkpoints import CheckpointError, load_from_local
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights in a checkpoint, and its `meta`, empty if it has none.
+
+    Args:
+        path: .safetensors, or what torch.save wrote: a state dict, or a dict that holds one as
+            `state_dict` or `model`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, or holds anything but tensors by name.
+    """
+    path = Path(path)
+    if path.suffix == '.safetensors':
+        content = _read_safetensors(path)
+    else:
+        content = load_from_local(str(path), 'cpu')
+    meta = content.get('meta', {}) if isinstance(content, dict) else {}
+    weights = content
+    for key in ('state_dict', 'model'):
+        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
+            weights = weights[key]
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items())
+    ):
+        raise CheckpointError(f'checkpoint {path} does not hold weights, tensors by their names')
+    # the wrapper of a network that was trained on several devices
+    weights = {key.removeprefix('module.'): value for key, value in weights.items()}
+    return weights, meta if isinstance(meta, dict) else {}
+
+
+def write_checkpoint(path: Path, state_dict: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Writes a checkpoint as mmengine reads it; it is there whole or not at all.
+
+    Raises:
+        ValueError: the file's name does not end in .pth.
+    """
+    path = Path(path)
+    if path.suffix != '.pth':
+        raise ValueError(f'a checkpoint is written as .pth, got {path}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a clone, for torch.save keeps all of a tensor of which this is a part
+    content = dict(meta=meta, state_dict={key: value.clone() for key, value in state_dict.items()})
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        torch.save(content, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ImportError(f'{path} needs safetensors: pip install safetensors') from error
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f'checkpoint {path} is not a whole checkpoint: {error}') from error

@@ -1,0 +1,179 @@
+"""What mmengine only warns of, for networks with a part of this package."""
+
+import logging
+
+import pytest
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from mmengine.runner.checkpoint import load_checkpoint
+
+from condconv_det.compat.checkpoints import CheckpointError
+
+V1 = dict(type='CondConvMobileNetV1', widen_factor=0.25)
+V2 = dict(type='CondConvMobileNetV2', widen_factor=0.25)
+SMALL = {
+    'CondConvMobileNetV1': (V1, dict(out_indices=(2,))),
+    'CondConvMobileNetV2': (V2, dict(out_indices=(1, 2, 4))),
+    'CondConvMobileNetV3': (dict(type='CondConvMobileNetV3'), dict(out_indices=(8,))),
+    'CondConvMnasNet': (
+        dict(type='CondConvMnasNet', widen_factor=0.25),
+        dict(out_indices=(1, 2, 4)),
+    ),
+    'CondConvEfficientNet': (dict(type='CondConvEfficientNet'), dict(out_indices=(3, 4, 5))),
+    'CondConvResNet': (
+        dict(type='CondConvResNet', depth=18, base_channels=16),
+        dict(out_indices=(1, 2)),
+    ),
+}
+
+
+class Detector(BaseModule):
+    """A backbone, a neck and two predictors as mmdet's heads have them."""
+
+    def __init__(self, backbone, num_classes=80, neck_channels=16, cond_cfg=None):
+        super().__init__()
+        self.backbone = MODELS.build(backbone)
+        self.neck = ConvModule(256, neck_channels, 1)
+        self.bbox_head = BaseModule()
+        self.bbox_head.num_classes = num_classes
+        conv_cfg = cond_cfg and dict(type='CondConv2d', **cond_cfg)
+        for name, channels in (('cls', 3 * (num_classes + 1)), ('reg', 12)):
+            layer = ConvModule(16, channels, 1, conv_cfg=conv_cfg)
+            self.bbox_head.add_module(name, layer)
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads one network's weights into another through mmengine, maybe changed on the way."""
+
+    def load(into, source, change=lambda state_dict: None, **kwargs):
+        state_dict = source.state_dict()
+        change(state_dict)
+        torch.save(dict(state_dict=state_dict), tmp_path / 'checkpoint.pth')
+        load_checkpoint(
+            into, str(tmp_path / 'checkpoint.pth'), logger=logging.getLogger(__name__), **kwargs
+        )
+
+    return load
+
+
+def drop(*keys):
+    def change(state_dict):
+        for key in keys:
+            del state_dict[key]
+
+    return change
+
+
+def add(*keys):
+    return lambda state_dict: state_dict.update(dict.fromkeys(keys, torch.ones(2)))
+
+
+def test_a_missing_parameter_of_the_backbone_is_an_error_and_of_the_neck_is_not(load):
+    load(Detector(V1), Detector(V1), drop('neck.conv.weight'))
+    with pytest.raises(CheckpointError, match='checkpoint lacks: backbone.layer3.1.depthwise_conv'):
+        load(Detector(V1), Detector(V1), drop('backbone.layer3.1.depthwise_conv.conv.weight'))
+
+
+def test_a_key_that_matches_nothing_of_the_backbone_is_an_error_and_of_the_neck_is_not(load):
+    load(Detector(V1), Detector(V1), add('neck.more.weight', 'head.fc.weight'))
+    with pytest.raises(CheckpointError, match='network has no: backbone.conv9.weight'):
+        load(Detector(V1), Detector(V1), add('backbone.conv9.weight'))
+
+
+def test_another_shape_is_an_error_everywhere(load):
+    with pytest.raises(CheckpointError, match=r'shapes differ .*: neck.conv.bias \[16\] \[32\]'):
+        load(Detector(V1, neck_channels=32), Detector(V1))
+    with pytest.raises(CheckpointError, match=r'shapes differ .*: backbone.conv1.bn.bias \[16\]'):
+        load(Detector(V1), Detector(dict(V1, widen_factor=0.5)))
+
+
+def test_every_kind_of_error_is_listed_up_to_ten_keys():
+    from condconv_det.weights.fit import check_fit
+
+    with pytest.raises(CheckpointError) as error:
+        check_fit(MODELS.build(V2), MODELS.build(dict(V1, widen_factor=0.5)).state_dict())
+    lines = str(error.value).splitlines()
+    assert lines[0] == 'the checkpoint does not fit CondConvMobileNetV2'
+    kinds = [line.partition(':')[0].strip() for line in lines[1:]]
+    assert kinds[0].startswith('shapes differ') and kinds[1:] == [
+        'the checkpoint lacks',
+        'the network has no',
+    ]
+    assert lines[2].count(',') == 9 and lines[2].endswith(' more')
+
+
+def test_experts_of_another_number_are_all_listed(load):
+    routed = [dict(V1, cond_cfg=dict(num_experts=experts)) for experts in (4, 8)]
+    with pytest.raises(CheckpointError, match='has 4 experts, the network 8: .* and 4 more'):
+        load(Detector(routed[1]), Detector(routed[0]))
+
+
+def test_experts_do_not_load_into_a_static_network(load):
+    with pytest.raises(CheckpointError, match='has experts here, the network has none: .*cond_cfg'):
+        load(Detector(V2), Detector(dict(V2, cond_cfg=dict(num_experts=2))))
+
+
+@pytest.mark.parametrize(
+    'cond_cfg', [None, dict(num_experts=4), dict(num_experts=4, share='block')]
+)
+@pytest.mark.parametrize('name', SMALL)
+def test_stages_that_no_output_needs_may_be_in_the_checkpoint(name, cond_cfg, load):
+    whole, few = SMALL[name]
+    cond_cfg = cond_cfg and dict(cond_cfg, start=5)
+    load(MODELS.build({**whole, **few, 'cond_cfg': cond_cfg}), MODELS.build(whole))
+
+
+def test_published_resnets_load_into_ones_with_plugins_and_without_a_classifier(load):
+    whole, _ = SMALL['CondConvResNet']
+    plugin = dict(cfg=dict(type='ContextBlock', ratio=0.25), position='after_conv3')
+    plain, with_plugin = (
+        MODELS.build(dict(whole, depth=50, **kwargs)) for kwargs in ({}, dict(plugins=[plugin]))
+    )
+    load(with_plugin, plain, add('fc.weight', 'fc.bias'))
+
+
+def test_a_checkpoint_that_has_nothing_for_the_network_is_an_error(load):
+    with pytest.raises(CheckpointError, match='nothing in the checkpoint is for CondConvMobileNet'):
+        load(MODELS.build(V1), torch.nn.Conv2d(3, 4, 3))
+
+
+def test_a_forgotten_prefix_is_named(load):
+    with pytest.raises(CheckpointError, match="load it with prefix='backbone.'"):
+        load(MODELS.build(V1), Detector(V1))
+
+
+@pytest.mark.parametrize('cond_cfg', [None, dict(num_experts=4)])
+def test_another_number_of_classes_loads_all_but_that_layer_and_says_so(load, caplog, cond_cfg):
+    into, source = Detector(V1, num_classes=5, cond_cfg=cond_cfg), Detector(V1)
+    before = {key: value.clone() for key, value in into.state_dict().items()}
+    with caplog.at_level(logging.WARNING):
+        load(into, source)
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == 1 and warned[0].endswith('not loaded into bbox_head.cls.conv')
+    after, given = into.state_dict(), source.state_dict()
+    for key, value in after.items():
+        if key.startswith('bbox_head.cls.'):
+            assert torch.equal(value, before[key])
+        elif key in given and value.shape == given[key].shape:
+            assert torch.equal(value, given[key])
+    if cond_cfg:
+        assert after['bbox_head.reg.conv.weight'].dim() == 5
+
+
+def test_a_box_predictor_of_another_shape_is_no_matter_of_classes(load):
+    def more_boxes(state_dict):
+        state_dict['bbox_head.reg.conv.weight'] = torch.ones(24, 16, 1, 1)
+
+    with pytest.raises(CheckpointError, match='bbox_head.reg.conv.weight'):
+        load(Detector(V1), Detector(V1), more_boxes)
+
+
+def test_other_networks_keep_mmengines_behaviour(load):
+    mmdets = dict(type='mmdet.MobileNetV2', widen_factor=0.25)
+    load(Detector(mmdets), Detector(mmdets), drop('backbone.conv2.conv.weight'))
+    load(MODELS.build(mmdets), torch.nn.Conv2d(3, 4, 3))
+    with pytest.raises(RuntimeError, match='missing keys'):
+        load(Detector(V1), Detector(V1), drop('neck.conv.weight'), strict=True)

@@ -1,0 +1,95 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.heads import CondConvClsHead
+from condconv_det.layers import CondConv2d
+from condconv_det.weights import static_file, static_weights
+
+BACKBONES = {
+    'CondConvMobileNetV1': dict(widen_factor=0.25),
+    'CondConvMobileNetV2': dict(widen_factor=0.25),
+    'CondConvMobileNetV3': dict(arch='small'),
+    'CondConvMnasNet': dict(widen_factor=0.25),
+    'CondConvEfficientNet': dict(arch='b0'),
+    'CondConvResNet': dict(depth=18, base_channels=16),
+}
+
+
+def assert_same_weights(given, expected):
+    assert given.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(given[key], value, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('share, activation', [('layer', 'sigmoid'), ('block', 'softmax')])
+@pytest.mark.parametrize('name', BACKBONES)
+def test_static_weights_come_back_from_their_experts(name, share, activation):
+    static = MODELS.build(dict(type=name, **BACKBONES[name])).state_dict()
+    cond_cfg = dict(num_experts=8, share=share, routing=dict(activation=activation))
+    routed = MODELS.build(dict(type=name, cond_cfg=cond_cfg, **BACKBONES[name]))
+    routed.load_state_dict(static)
+    assert_same_weights(static_weights(routed.state_dict(), activation), static)
+
+
+def test_a_classifiers_matrix_comes_back_too():
+    static = CondConvClsHead(10, 32).state_dict()
+    routed = CondConvClsHead(10, 32, cond_cfg=dict(num_experts=8))
+    routed.load_state_dict(static)
+    assert_same_weights(static_weights(routed.state_dict()), static)
+
+
+@pytest.mark.parametrize('activation', ['sigmoid', 'softmax'])
+def test_a_static_layer_is_the_routed_one_whose_experts_weigh_the_same(activation):
+    routed = CondConv2d(3, 4, 3, num_experts=4, routing=dict(activation=activation))
+    nn.init.zeros_(routed.router.fc.weight)
+    static = nn.Conv2d(3, 4, 3)
+    static.load_state_dict(static_weights(routed.state_dict(), activation))
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(static(x), routed(x), rtol=0, atol=1e-6)
+
+
+def save_trained(path, cond_cfg):
+    """What a training run of a detector leaves."""
+    backbone = MODELS.build(
+        dict(type='CondConvMobileNetV1', widen_factor=0.25, cond_cfg=cond_cfg)
+    ).state_dict()
+    torch.save(
+        dict(
+            meta=dict(epoch=3, dataset_meta=dict(classes=('a', 'b'))),
+            state_dict={f'backbone.{key}': value for key, value in backbone.items()},
+            optimizer=dict(state=dict(step=torch.ones(1))),
+        ),
+        path,
+    )
+
+
+def test_the_tool_writes_a_static_checkpoint_that_keeps_the_classes(run_tool, tmp_path, capsys):
+    source, dest = tmp_path / 'epoch_3.pth', tmp_path / 'static.pth'
+    save_trained(source, dict(num_experts=4))
+    run_tool('convert_checkpoint.py', source, dest, '--from', 'condconv_det', '--to-static')
+    assert '14 layers with experts became static' in capsys.readouterr().out
+    content = torch.load(dest, weights_only=True)
+    assert content.keys() == {'meta', 'state_dict'}
+    assert content['meta'] == dict(
+        dataset_meta=dict(classes=('a', 'b')), static_of='epoch_3.pth', activation='sigmoid'
+    )
+    static = MODELS.build(dict(type='CondConvMobileNetV1', widen_factor=0.25))
+    static.load_state_dict(
+        {key.removeprefix('backbone.'): value for key, value in content['state_dict'].items()}
+    )
+
+
+def test_what_is_static_already_is_refused(tmp_path):
+    source, dest = tmp_path / 'epoch_3.pth', tmp_path / 'static.pth'
+    save_trained(source, None)
+    with pytest.raises(CheckpointError, match='no experts: it is static already'):
+        static_file(source, dest)
+    assert not dest.exists()
+
+
+def test_an_unknown_activation_is_named():
+    with pytest.raises(ValueError, match="activation must be .*got 'relu'"):
+        static_weights({}, 'relu')

@@ -1,0 +1,59 @@
+"""Turns a library's weights into ours, static or with experts; or ours into static ones."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.layers.router import ACTIVATIONS
+from condconv_det.weights import SOURCES, convert_file, static_file
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('source', type=Path, help='.pth or .safetensors')
+    parser.add_argument('dest', type=Path, help='.pth to write')
+    parser.add_argument(
+        '--from', dest='library', required=True, choices=[*SOURCES, 'condconv_det'],
+        help='whose weights they are',
+    )  # fmt: skip
+    parser.add_argument('--arch', help="the network's name there; a wrong one lists all")
+    parser.add_argument('--num-experts', type=int, help='make static weights experts')
+    parser.add_argument(
+        '--to-static', action='store_true',
+        help="with --from condconv_det: the experts' mean kernels, and no routers",
+    )  # fmt: skip
+    parser.add_argument(
+        '--activation', choices=ACTIVATIONS, default='sigmoid',
+        help='with --to-static: of the routers (%(default)s)',
+    )  # fmt: skip
+    args = parser.parse_args()
+    if args.to_static != (args.library == 'condconv_det'):
+        parser.error('--from condconv_det and --to-static go together')
+    if args.to_static and (args.arch or args.num_experts):
+        parser.error('--to-static takes neither --arch nor --num-experts')
+    if not args.to_static and args.arch is None:
+        parser.error(f'--from {args.library} needs --arch')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        if args.to_static:
+            layers = static_file(args.source, args.dest, args.activation)
+            print(f'{layers} layers with experts became static')
+        else:
+            done = convert_file(args.source, args.dest, args.library, args.arch, args.num_experts)
+            if done.difference is None:
+                print(f'not compared with the original: {args.library} is not installed')
+            else:
+                print(f'largest difference from {args.library}: {done.difference:.2g}')
+            print('backbone:', done.backbone)
+    except (CheckpointError, ValueError, OSError, ImportError) as error:
+        sys.exit(f'error: {error}')
+    print('wrote', args.dest)
+
+
+if __name__ == '__main__':
+    main()
