@@ -104,11 +104,11 @@ def test_a_wheel_carries_the_package_configs_and_tools_alone(environment, source
 def test_a_wheel_carries_nothing_that_was_deleted_since_the_last(environment, source):
     before = names(environment.build_wheel(source))
     (source / 'configs' / CONFIG).unlink()
-    (source / 'condconv_det/compat/mmdet_tools.py').unlink()
+    (source / 'condconv_det/compat/openmmlab_tools.py').unlink()
     after = names(environment.build_wheel(source))
     assert before - after == {
         f'condconv_det/.mim/configs/{CONFIG}',
-        'condconv_det/compat/mmdet_tools.py',
+        'condconv_det/compat/openmmlab_tools.py',
     }
 
 

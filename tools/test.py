@@ -1,6 +1,7 @@
-"""mmdet's tools/test.py, run after condconv_det so that it needs no compiled mmcv."""
+"""mmdet's tools/test.py, or mmpretrain's for a classifier, run after condconv_det so that neither
+needs compiled mmcv."""
 
-from condconv_det.compat.mmdet_tools import run_mmdet_tool
+from condconv_det.compat.openmmlab_tools import run_openmmlab_tool
 
 if __name__ == '__main__':
-    run_mmdet_tool('test.py')
+    run_openmmlab_tool('test.py')

@@ -10,25 +10,28 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
 
-def read_scalars(log_file: Path, key: str) -> tuple[list[float], list[float]]:
-    """Steps and values of one scalar, such as 'loss' or 'coco/bbox_mAP', in the order logged.
+def read_scalars(log: Path, key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one scalar, such as 'loss' or 'coco/bbox_mAP', in the order of steps.
 
     Args:
-        log_file: `vis_data/scalars.json` of a work_dir, one json object a line.
+        log: `vis_data/scalars.json` of a run, one json object a line; or a work_dir, whose runs
+            are one training with interruptions. A step that was logged twice counts as it was
+            last.
 
     Raises:
         ValueError: the log does not hold the scalar.
     """
-    records = [json.loads(line) for line in log_file.read_text().splitlines()]
-    found = [(record['step'], record[key]) for record in records if key in record]
+    files = sorted(log.glob('*/vis_data/scalars.json')) if log.is_dir() else [log]
+    records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    found = {record['step']: record[key] for record in records if key in record}
     if not found:
-        raise ValueError(f'{log_file} has no scalar {key!r}')
-    steps, values = zip(*found)
-    return list(steps), list(values)
+        raise ValueError(f'{log} has no scalar {key!r}')
+    steps = sorted(found)
+    return steps, [found[step] for step in steps]
 
 
 def plot_curves(
-    log_files: Sequence[Path],
+    logs: Sequence[Path],
     keys: Sequence[str],
     out: Path,
     labels: Sequence[str] | None = None,
@@ -37,15 +40,15 @@ def plot_curves(
     """Draws scalars of one or several logs over their steps into a PNG.
 
     Args:
-        log_files: one curve a key for each.
+        logs: as in `read_scalars`; one curve a key for each.
         keys: scalars to draw.
         out: the PNG; its folder must exist.
-        labels: one a log file, in front of the keys in the legend.
+        labels: one a log, in front of the keys in the legend.
     """
     figure, axes = plt.subplots(figsize=(7, 4.5), layout='constrained')
-    for log_file, label in zip(log_files, labels or [''] * len(log_files)):
+    for log, label in zip(logs, labels or [''] * len(logs)):
         for key in keys:
-            steps, values = read_scalars(Path(log_file), key)
+            steps, values = read_scalars(Path(log), key)
             axes.plot(steps, values, marker='.', label=f'{label} {key}'.strip())
     axes.set_xlabel(xlabel)
     axes.set_ylim(bottom=0)

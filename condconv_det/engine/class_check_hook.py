@@ -1,4 +1,4 @@
-"""A check that head, config and annotations speak of the same classes."""
+"""A check that head, config and data speak of the same classes."""
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -12,11 +12,12 @@ class ClassCheckHook(Hook):
     """Stops before training, validation or test if the class lists do not match.
 
     mmdet's `NumClassCheckHook` skips the test, and neither it nor mmdet's data sets notice classes
-    that the annotation file does not have: they are then silently left out.
+    that the annotation file does not have: they are then silently left out. mmpretrain has no such
+    check, and numbers classes by their folders, in alphabetical order, whatever the config's order.
 
     Raises:
-        ValueError: the head has another number of classes than the data set, or the annotation
-            file lacks some of the data set's classes.
+        ValueError: the head has another number of classes than the data set, the annotation
+            file lacks some of the data set's classes, or class folders have another order.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -34,8 +35,9 @@ def _check(model: nn.Module, dataset: Dataset) -> None:
     if classes is None:
         return
     for name, module in model.named_modules():
-        # one-stage `bbox_head`, two-stage `roi_head.bbox_head`, cascades `roi_head.bbox_head.0`
-        is_head = 'bbox_head' in name.split('.') and hasattr(module, 'num_classes')
+        # one-stage `bbox_head`, two-stage `roi_head.bbox_head`, cascades `roi_head.bbox_head.0`,
+        # classifiers `head`
+        is_head = {'bbox_head', 'head'} & {*name.split('.')} and hasattr(module, 'num_classes')
         if is_head and module.num_classes != len(classes):
             raise ValueError(
                 f'{type(module).__name__} has num_classes={module.num_classes}, but the data set '
@@ -48,4 +50,11 @@ def _check(model: nn.Module, dataset: Dataset) -> None:
         raise ValueError(
             f'{dataset.ann_file} has {len(found)} of the {len(classes)} classes that the config '
             f'names: {", ".join(classes)}; set metainfo=dict(classes=...) of the data set'
+        )
+    folders = list(getattr(dataset, 'folder_to_idx', None) or ())
+    # ImageNet's folders have names of their own
+    if set(folders) & set(classes) and folders != list(classes):
+        raise ValueError(
+            f'{dataset.img_prefix} has the class folders {", ".join(folders)}, but the config '
+            f'names {", ".join(classes)}; name the classes as their folders, in alphabetical order'
         )

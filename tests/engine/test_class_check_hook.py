@@ -41,7 +41,7 @@ def test_matching_lists_pass(stage):
 
 
 @pytest.mark.parametrize(
-    'place', ['bbox_head', 'roi_head.bbox_head', 'module.roi_head.bbox_head.0']
+    'place', ['bbox_head', 'head', 'roi_head.bbox_head', 'module.roi_head.bbox_head.0']
 )
 @pytest.mark.parametrize('stage', STAGES)
 def test_a_head_of_another_size_is_named(stage, place):
@@ -53,3 +53,23 @@ def test_a_head_of_another_size_is_named(stage, place):
 def test_classes_that_the_file_lacks_are_named(stage):
     with pytest.raises(ValueError, match='boxes.json has 1 of the 2 classes .*cat, dog'):
         stage(runner(2, ('cat', 'dog'), found=1))
+
+
+def of_folders(folders, classes):
+    run = runner(len(classes), classes, found=len(classes), place='head')
+    dataset = run.train_dataloader.dataset.dataset
+    dataset.folder_to_idx = {folder: index for index, folder in enumerate(folders)}
+    dataset.img_prefix = 'crops/train'
+    return run
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_class_folders_in_another_order_are_named(stage):
+    stage(of_folders(('cat', 'dog'), ('cat', 'dog')))
+    with pytest.raises(ValueError, match='crops/train has .* cat, dog, but .* names dog, cat'):
+        stage(of_folders(('cat', 'dog'), ('dog', 'cat')))
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_folders_with_names_of_their_own_as_imagenets_pass(stage):
+    stage(of_folders(('n01440764', 'n01443537'), ('tench', 'goldfish')))
