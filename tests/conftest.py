@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 from torch import nn
 
 import condconv_det  # noqa: F401  registers everything, and mmdet imports only after it
@@ -110,6 +112,9 @@ def run_tool(monkeypatch):
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
         # mmdet's scripts set it; the next run must not inherit it
         monkeypatch.setenv('LOCAL_RANK', '0')
+        # a command line starts without the last one's visualizer and scope
+        Visualizer._instance_dict.clear()
+        DefaultScope._instance_dict.clear()
         runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
 
     return run

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from condconv_det.backbones import CondConvEfficientNet
@@ -62,7 +63,10 @@ class Source:
         Raises:
             ImportError: the library is not installed.
         """
-        return BUILDERS[self.library](self, widths)
+        # whatever scope the process is in; None, for the others, changes nothing
+        scope = self.library if self.library in ('mmdet', 'mmpretrain') else None
+        with DefaultScope.overwrite_default_scope(scope):
+            return BUILDERS[self.library](self, widths)
 
 
 def find_source(library: str, arch: str) -> Source:

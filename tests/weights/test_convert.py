@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
@@ -336,3 +336,11 @@ def test_a_failed_write_leaves_what_was_there(original, save, tmp_path, monkeypa
     with pytest.raises(OSError, match='no space left'):
         convert_file(source_file, dest, 'torchvision', 'resnet18')
     assert [path.read_text() for path in dest.parent.iterdir()] == ['precious']
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmpretrain'])
+@pytest.mark.parametrize('library', ['mmdet', 'mmpretrain'])
+def test_the_original_is_the_librarys_own_in_any_scope(library, scope):
+    with DefaultScope.overwrite_default_scope(scope):
+        network = SOURCES[library]['mobilenet_v2'].build([])
+    assert type(network.backbone).__module__.startswith(f'{library}.')
