@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('source', type=Path, help='.pth or .safetensors')
     parser.add_argument('dest', type=Path, help='.pth to write')
     parser.add_argument(
-        '--from', dest='library', required=True, choices=[*SOURCES, 'condconv_det'],
+        '--from', dest='package', required=True, choices=[*SOURCES, 'condconv_det'],
         help='whose weights they are',
     )  # fmt: skip
     parser.add_argument('--arch', help="the network's name there; a wrong one lists all")
@@ -28,12 +28,12 @@ def parse_args() -> argparse.Namespace:
         help='with --to-static: of the routers (%(default)s)',
     )  # fmt: skip
     args = parser.parse_args()
-    if args.to_static != (args.library == 'condconv_det'):
+    if args.to_static != (args.package == 'condconv_det'):
         parser.error('--from condconv_det and --to-static go together')
     if args.to_static and (args.arch or args.num_experts):
         parser.error('--to-static takes neither --arch nor --num-experts')
     if not args.to_static and args.arch is None:
-        parser.error(f'--from {args.library} needs --arch')
+        parser.error(f'--from {args.package} needs --arch')
     return args
 
 
@@ -44,11 +44,11 @@ def main() -> None:
             layers = static_file(args.source, args.dest, args.activation)
             print(f'{layers} layers with experts became static')
         else:
-            done = convert_file(args.source, args.dest, args.library, args.arch, args.num_experts)
+            done = convert_file(args.source, args.dest, args.package, args.arch, args.num_experts)
             if done.difference is None:
-                print(f'not compared with the original: {args.library} is not installed')
+                print(f'not compared with the original: {args.package} is not installed')
             else:
-                print(f'largest difference from {args.library}: {done.difference:.2g}')
+                print(f'largest difference from {args.package}: {done.difference:.2g}')
             print('backbone:', done.backbone)
     except (CheckpointError, ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')

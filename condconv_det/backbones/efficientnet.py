@@ -14,10 +14,10 @@ from mmdet.models.utils import make_divisible
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from condconv_det.layers import RoutedSequential, route_blocks, run_routed
+from condconv_det.layers import RoutedSequential, route_blocks
 
 from .inverted_residual import RoutedInvertedResidual
-from .staged import check_arch, check_stages
+from .staged import check_arch, check_stages, run_stages
 
 # Blocks at depth 1 in the stages before the last three, which are routed in the authors' code:
 # 8 of B0's 16 blocks.
@@ -112,9 +112,4 @@ class CondConvEfficientNet(EfficientNet):
             self.layers.append(RoutedSequential(*blocks))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outs, routing = [], None
-        for index, layer in enumerate(self.layers):
-            x, routing = run_routed(layer, x, routing)
-            if index in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        return run_stages(self.layers, self.out_indices, x)

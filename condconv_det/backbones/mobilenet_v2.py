@@ -10,10 +10,10 @@ from mmdet.models.backbones import MobileNetV2
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from condconv_det.layers import RoutedSequential, route_blocks, run_routed
+from condconv_det.layers import RoutedSequential, route_blocks
 
 from .inverted_residual import RoutedInvertedResidual
-from .staged import check_stages, check_widen_factor, drop_stages_after
+from .staged import check_stages, check_widen_factor, drop_stages_after, run_stages
 
 # Blocks 6 to 17, the last 1x1 convolution and the classifier: the placement whose multiply-adds and
 # parameters are those published for it, 300.8M -> 328.2M and routing, 27.5M parameters.
@@ -80,10 +80,5 @@ class CondConvMobileNetV2(MobileNetV2):
         return RoutedSequential(*blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        x, routing = self.conv1(x), None
-        outs = []
-        for index, name in enumerate(self.layers):
-            x, routing = run_routed(getattr(self, name), x, routing)
-            if index in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        x = self.conv1(x)
+        return run_stages([getattr(self, name) for name in self.layers], self.out_indices, x)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from condconv_det.layers import RoutedBlock, RoutedSequential, route_blocks, run_routed
 
-from .staged import check_arch, check_stages, drop_stages_after
+from .staged import check_arch, check_stages, drop_stages_after, run_stages
 
 # The last three residual blocks, downsampling convolution too: the placement whose multiply-adds
 # are those the paper states for ResNet-50, 4089M -> 4209M.
@@ -125,10 +125,5 @@ class CondConvResNet(ResNet):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
-        x, routing = self.maxpool(x), None
-        outs = []
-        for index, name in enumerate(self.res_layers):
-            x, routing = run_routed(getattr(self, name), x, routing)
-            if index in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        x = self.maxpool(x)
+        return run_stages([getattr(self, name) for name in self.res_layers], self.out_indices, x)

@@ -1,6 +1,6 @@
 """What the backbones have in common that mmdet has no class for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -69,6 +69,24 @@ def fast_same(conv_cfg: dict | None, stride: int) -> dict | None:
     return conv_cfg
 
 
+def run_stages(
+    stages: Iterable[nn.Module], out_indices: Collection[int], x: Tensor
+) -> tuple[Tensor, ...]:
+    """Runs a backbone's stages, routing weights beside the features; returns some of their maps.
+
+    Args:
+        stages: rows of blocks, blocks or layers.
+        out_indices: of the stages whose output is returned.
+        x: [B, C, H, W].
+    """
+    outs, routing = [], None
+    for index, stage in enumerate(stages):
+        x, routing = run_routed(stage, x, routing)
+        if index in out_indices:
+            outs.append(x)
+    return tuple(outs)
+
+
 class StagedBackbone(BaseModule):
     """A stem and the stages after it; subclasses add them, in order, with `add_layer`.
 
@@ -101,12 +119,7 @@ class StagedBackbone(BaseModule):
         self.layers.append(name)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outs, routing = [], None
-        for index, name in enumerate(self.layers):
-            x, routing = run_routed(getattr(self, name), x, routing)
-            if index in self.out_layers:
-                outs.append(x)
-        return tuple(outs)
+        return run_stages([getattr(self, name) for name in self.layers], self.out_layers, x)
 
     def train(self, mode: bool = True) -> 'StagedBackbone':
         super().train(mode)

@@ -211,7 +211,7 @@ def _load_original(original: nn.Module, source: Source, state_dict: dict[str, Te
     ]
     if absent or unexpected:
         raise CheckpointError(
-            f'the checkpoint is not one of {source.library} {source.arch}: it lacks '
+            f'the checkpoint is not one of {source.package} {source.arch}: it lacks '
             f'{listing(absent) or "nothing"} and has {listing(unexpected) or "nothing"} besides'
         )
 

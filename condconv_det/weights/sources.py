@@ -32,7 +32,7 @@ class Source:
     """A network of a library, and ours that computes the same.
 
     Args:
-        library, arch: 'timm', 'torchvision', 'mmdet' or 'mmpretrain', and its name there.
+        package, arch: 'timm', 'torchvision', 'mmdet' or 'mmpretrain', and its name there.
         backbone: our config, which returns the last map alone.
         features: name of the module of the library's network that returns that map.
         classifier: names of the library's linear layers after it, in order.
@@ -40,7 +40,7 @@ class Source:
         side: of its images, in pixels.
     """
 
-    library: str
+    package: str
     arch: str
     backbone: dict[str, Any]
     features: str
@@ -64,9 +64,9 @@ class Source:
             ImportError: the library is not installed.
         """
         # whatever scope the process is in; None, for the others, changes nothing
-        scope = self.library if self.library in ('mmdet', 'mmpretrain') else None
+        scope = self.package if self.package in ('mmdet', 'mmpretrain') else None
         with DefaultScope.overwrite_default_scope(scope):
-            return BUILDERS[self.library](self, widths)
+            return BUILDERS[self.package](self, widths)
 
 
 def find_source(library: str, arch: str) -> Source:
