@@ -1,9 +1,11 @@
 """A trained static detector, switched to CondConv: what it scores at first, and how it moves on."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from mmdet.evaluation import CocoMetric
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -66,6 +68,47 @@ def test_it_detects_what_the_static_detector_did(static, switched):
         torch.testing.assert_close(mine.scores, its.scores, rtol=0, atol=1e-4)
         torch.testing.assert_close(mine.bboxes, its.bboxes, rtol=0, atol=300 * 1e-4)
         assert torch.equal(mine.labels, its.labels)
+
+
+@torch.no_grad()
+def test_its_coco_map_is_the_static_detectors_to_the_last_digit(static, switched, tmp_path):
+    images = torch.randn(4, 3, 300, 300)
+    switched.eval()
+    results = [model.predict(images, samples(4)) for model in (static, switched)]
+    annotations = []
+    for image, result in enumerate(results[0]):
+        found = result.pred_instances[::7]  # some of what is found is true, and not quite there
+        boxes = found.bboxes + 20 * torch.rand_like(found.bboxes)
+        for (left, top, right, bottom), label in zip(boxes.tolist(), found.labels.tolist()):
+            width, height = max(right - left, 1), max(bottom - top, 1)
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image,
+                    category_id=label + 1,
+                    bbox=[left, top, width, height],
+                    area=width * height,
+                    iscrowd=0,
+                )
+            )
+    coco = dict(
+        images=[dict(id=image, width=300, height=300) for image in range(4)],
+        annotations=annotations,
+        categories=[dict(id=label + 1, name=str(label)) for label in range(80)],
+    )
+    (tmp_path / 'truth.json').write_text(json.dumps(coco))
+
+    def evaluate(predictions):
+        metric = CocoMetric(str(tmp_path / 'truth.json'))
+        metric.dataset_meta = dict(classes=tuple(map(str, range(80))))
+        for image, prediction in enumerate(predictions):
+            prediction.set_metainfo(dict(img_id=image))
+        metric.process({}, [prediction.to_dict() for prediction in predictions])
+        return metric.evaluate(size=4)
+
+    its, mine = map(evaluate, results)
+    assert 0.05 < its['coco/bbox_mAP'] < 0.95
+    assert mine == its
 
 
 def test_ten_steps_part_the_experts_and_move_every_router(switched):
