@@ -13,6 +13,8 @@ from .router import Router, check_num_experts
 from .static_weights import load_kernel, load_router
 
 OWN_ROUTER = dict(activation='sigmoid')
+# Those that compute what `nn.Conv2d` does; mmcv's pads as TensorFlow does.
+PLAIN_CONVOLUTIONS = (nn.Conv2d, MMCVConv2d, Conv2dAdaptivePadding)
 
 
 # A direct subclass of nn.Conv2d, because mmengine's `init_cfg=dict(layer='Conv2d')` looks no
@@ -38,6 +40,8 @@ class CondConv2d(nn.Conv2d):
         ValueError: an argument is out of range, or called without routing weights and without a
             router.
     """
+
+    convolve = staticmethod(cond_conv2d)  # a copy that is exported sets its own
 
     def __init__(
         self,
@@ -96,7 +100,7 @@ class CondConv2d(nn.Conv2d):
             ValueError: the convolution computes something other than `nn.Conv2d`, or mmcv's
                 `Conv2dAdaptivePadding`, TensorFlow's "same".
         """
-        if type(conv) not in (nn.Conv2d, MMCVConv2d, Conv2dAdaptivePadding):
+        if type(conv) not in PLAIN_CONVOLUTIONS:
             raise ValueError(f'experts can take the place of a plain convolution, got {conv}')
         return cls(
             conv.in_channels,
@@ -130,7 +134,7 @@ class CondConv2d(nn.Conv2d):
         padding = self.padding
         if self.padding_mode != 'zeros':
             x, padding = self._pad(x), 0
-        return cond_conv2d(
+        return self.convolve(
             x, routing, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
 
@@ -146,6 +150,16 @@ class CondConv2d(nn.Conv2d):
         load_router(self.router, state_dict, prefix)
         load_kernel(self, self.activation, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _apply(self, fn, recurse: bool = True):
+        """`fn` sees the experts as one convolution's, whose memory format it may change in vain."""
+
+        def apply(tensor: Tensor) -> Tensor:
+            if tensor.dim() != 5:
+                return fn(tensor)
+            return fn(tensor.flatten(0, 1)).contiguous().view(tensor.shape)
+
+        return super()._apply(apply, recurse)
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)

@@ -71,7 +71,7 @@ class Router(nn.Module):
             logits = x.mean((2, 3), dtype=dtype) if x.dim() == 4 else x.to(dtype)
             if self.hierarchical:
                 if previous is None:
-                    previous = logits.new_zeros(len(logits), self.fc.out_features)
+                    previous = logits.new_zeros(logits.shape[0], self.fc.out_features)
                 logits = torch.cat([logits, previous.to(dtype)], 1)
             if self.hidden is not None:
                 logits = F.relu(_linear(self.hidden, logits))

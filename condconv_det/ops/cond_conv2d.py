@@ -9,9 +9,21 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
+from . import triton_matmul
+from .kernels import GroupedConv, GroupedPatches, Kernel, Matmul, Pair, TritonMatmul, mix_kernels
 from .padding import same_padding
 
-Size = int | tuple[int, int]
+if hasattr(torch.compiler, 'is_compiling'):  # torch >= 2.3
+    from torch.compiler import is_compiling
+else:
+    from torch._dynamo import is_compiling
+
+Size = int | Pair
+
+HALF_TYPES = (torch.bfloat16, torch.float16)
+
+# A block of mixed kernels is about this large, which two cores' caches hold.
+BLOCK_BYTES = 6 * 2**20
 
 
 def cond_conv2d(
@@ -31,7 +43,8 @@ def cond_conv2d(
     Args:
         x: [B, Cin, H, W]; B may be 0.
         routing: [B, E], any real weights.
-        weight: [E, Cout, Cin/groups, kh, kw], one kernel per expert.
+        weight: [E, Cout, Cin/groups, kh, kw], one kernel per expert; of half precision, it is
+            mixed in routing's.
         bias: [Cout], shared, or [E, Cout], mixed like the kernels.
         stride, dilation, groups: as in `F.conv2d`.
         padding: as in `F.conv2d`, or 'same', TensorFlow's, at any stride.
@@ -41,7 +54,8 @@ def cond_conv2d(
 
     Raises:
         ValueError: a shape or device does not fit; the message names both.
-        TypeError: routing is not floating point, or not of the weight's type outside autocast.
+        TypeError: outside autocast, routing is not of x's type, or weight neither of x's nor of
+            half precision.
     """
     _check(x, routing, weight, bias, groups)
     stride, dilation = _pair(stride), _pair(dilation)
@@ -56,64 +70,59 @@ def cond_conv2d(
     elif isinstance(padding, str):
         raise ValueError(f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}")
     padding = _pair(padding)
-
-    batch = x.shape[0]
-    if batch <= 1:
-        return _one_kernel(x, routing, weight, bias, stride, padding, dilation, groups)
-    kernel = mix_kernels(routing, weight)
-    if bias is not None:
-        bias = bias.expand(batch, -1) if bias.dim() == 1 else routing @ bias
     if weight.shape[-2:] == (1, 1) and groups == 1 and padding == (0, 0):
-        return _per_example_matmul(x, kernel, bias, stride)
-    return _grouped_by_example(x, kernel, bias, stride, padding, dilation, groups)
+        x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
+
+    dtype = _autocast_dtype(x)
+    if dtype is None:
+        return _convolve(x, routing, weight, bias, stride, padding, dilation, groups)
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.to(dtype)
+        if x.is_cuda:  # reads half the bytes; a CPU would only spend time on rounding the experts
+            routing, weight = routing.to(dtype), weight.to(dtype)
+        return _convolve(x, routing, weight, bias, stride, padding, dilation, groups)
 
 
-def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
-    """Each example's kernel, the routing-weighted sum of the experts (paper, eq. 1).
-
-    Args:
-        routing: [..., E], any real weights.
-        weight: [E, Cout, Cin/groups, kh, kw].
-
-    Returns:
-        [..., Cout, Cin/groups, kh, kw].
-    """
-    return torch.tensordot(routing, weight, dims=1)
-
-
-def _one_kernel(x, routing, weight, bias, stride, padding, dilation, groups) -> Tensor:
-    """A batch of one is a plain convolution; an empty batch one with a kernel of zeros."""
-    routing = routing.sum(0)
-    if bias is not None and bias.dim() == 2:
-        bias = routing @ bias
-    return F.conv2d(x, mix_kernels(routing, weight), bias, stride, padding, dilation, groups)
-
-
-def _per_example_matmul(x, kernel, bias, stride) -> Tensor:
-    """1x1 kernels [B, Cout, Cin, 1, 1] as a batch of matrix products."""
-    x = x[..., :: stride[0], :: stride[1]]
-    height, width = x.shape[-2:]
-    kernel = kernel.flatten(2)
-    if bias is None:
-        y = torch.bmm(kernel, x.flatten(2))
+def _convolve(x, routing, weight, bias, stride, padding, dilation, groups) -> Tensor:
+    if routing.dtype.itemsize < weight.dtype.itemsize:
+        routing = routing.to(weight.dtype)
+    if len(x) == 0:
+        kernel = mix_kernels(routing.sum(0), weight).to(x.dtype)
+        y = F.conv2d(x, kernel, None, stride, padding, dilation, groups)
     else:
-        y = torch.baddbmm(bias.unsqueeze(-1), kernel, x.flatten(2))
-    return y.unflatten(2, (height, width))
+        convolve = choose_kernel(x, weight, stride, padding, dilation, groups)
+        y = convolve(x, routing, weight)
+    if bias is None:
+        return y
+    if bias.dim() == 2:
+        bias = routing @ bias.to(routing.dtype)
+    return y + bias.to(y.dtype).view(-1, y.shape[1], 1, 1)
 
 
-def _grouped_by_example(x, kernel, bias, stride, padding, dilation, groups) -> Tensor:
-    """All examples side by side as the groups of one convolution of batch 1."""
-    batch = x.shape[0]
-    y = F.conv2d(
-        x.reshape(1, -1, *x.shape[-2:]),
-        kernel.flatten(0, 1),
-        None if bias is None else bias.flatten(),
-        stride,
-        padding,
-        dilation,
-        batch * groups,
-    )
-    return y.reshape(batch, -1, *y.shape[-2:])
+def choose_kernel(
+    x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Kernel:
+    """The fastest of `kernels` for these shapes, as `benchmarks/kernels.py` measured them."""
+    compiling = is_compiling()  # makes one code for all batch sizes, not one unrolled for each
+    on_cpu = x.device.type == 'cpu'
+    if groups > 1:
+        take = GroupedPatches if compiling else GroupedConv
+        return take(stride, padding, dilation, groups)
+    experts, out_channels, _, *kernel_size = weight.shape
+    places = x.shape[2] * x.shape[3] // (stride[0] * stride[1])
+    if triton_matmul.pays(x, weight, places):
+        return TritonMatmul(stride, padding, dilation)
+    pointwise = kernel_size == [1, 1] and (stride, padding) == ((1, 1), (0, 0))
+    # on large maps patches cost more than large kernels do
+    if not (pointwise or compiling or (on_cpu and 3 * places <= out_channels)):
+        return GroupedConv(stride, padding, dilation)
+    block = None
+    if on_cpu and not compiling and x.dtype not in HALF_TYPES:
+        kernels = len(x) if weight.dtype == x.dtype else max(len(x), experts)  # in x's type
+        row = kernels * weight[0, 0].numel() * x.element_size()  # bytes, of one output channel
+        if row * out_channels > 2 * BLOCK_BYTES:
+            block = max(1, BLOCK_BYTES // row)
+    return Matmul(stride, padding, dilation, block)
 
 
 def _check(x, routing, weight, bias, groups) -> None:
@@ -145,11 +154,27 @@ def _check(x, routing, weight, bias, groups) -> None:
         )
     if not routing.is_floating_point():
         raise TypeError(f'routing must be floating point, got {routing.dtype}')
-    if routing.dtype != weight.dtype and not _autocast_enabled(x.device.type):
-        raise TypeError(f'routing is {routing.dtype}, weight {weight.dtype}: they must agree')
+    if _autocast_dtype(x):
+        return
+    if routing.dtype != x.dtype:
+        raise TypeError(f'routing is {routing.dtype}, x {x.dtype}: they must agree')
+    if weight.dtype != x.dtype and weight.dtype not in HALF_TYPES:
+        raise TypeError(
+            f'weight is {weight.dtype}, x {x.dtype}: they must agree, '
+            f'or only weight be in half precision'
+        )
 
 
-def _autocast_enabled(device_type: str) -> bool:
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What autocast makes of x, None where it leaves x alone."""
+    if x.dtype == torch.float64:
+        return None
+    device_type = x.device.type
     if hasattr(torch, 'get_autocast_dtype'):  # torch >= 2.4
-        return torch.is_autocast_enabled(device_type)
-    return torch.is_autocast_cpu_enabled() if device_type == 'cpu' else torch.is_autocast_enabled()
+        if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+            return torch.get_autocast_dtype(device_type)
+    elif device_type == 'cpu' and torch.is_autocast_cpu_enabled():
+        return torch.get_autocast_cpu_dtype()
+    elif device_type == 'cuda' and torch.is_autocast_enabled():
+        return torch.get_autocast_gpu_dtype()
+    return None

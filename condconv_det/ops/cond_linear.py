@@ -17,7 +17,8 @@ def cond_linear(x: Tensor, routing: Tensor, weight: Tensor, bias: Tensor | None 
     Args:
         x: [B, Cin]; B may be 0.
         routing: [B, E], any real weights.
-        weight: [E, Cout, Cin], one matrix per expert.
+        weight: [E, Cout, Cin], one matrix per expert, of routing's type or a half-precision
+            one.
         bias: [Cout], one for all experts.
 
     Returns:
@@ -35,6 +36,7 @@ def cond_linear(x: Tensor, routing: Tensor, weight: Tensor, bias: Tensor | None 
         raise ValueError(
             f'routing must be [B, E] = [{x.shape[0]}, {experts}], got shape {tuple(routing.shape)}'
         )
+    weight = weight.to(routing.dtype)
     if len(x) == 1:
         return F.linear(x, torch.tensordot(routing[0], weight, dims=1), bias)
     outputs = F.linear(x, weight.flatten(0, 1)).unflatten(1, (experts, out_channels))

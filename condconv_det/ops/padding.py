@@ -24,7 +24,9 @@ def same_padding(
 
 
 def _same_padding_1d(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    steps = (size + stride - 1) // stride
-    # Not `max`: torch.compile would guard on its outcome for every size.
-    total = torch.sym_max((steps - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    reach = (kernel - 1) * dilation
+    total = reach - (size - 1) % stride
+    if reach < stride - 1:
+        # Not `max`: torch.compile would guard on its outcome for every size.
+        total = torch.sym_max(total, 0)
     return total // 2, total - total // 2

@@ -179,3 +179,15 @@ def test_a_copy_still_initialises_each_expert_as_one_kernel():
     plain = nn.Conv2d(32, 64, 3)
     nn.init.kaiming_normal_(plain.weight)
     assert abs(copied.weight.std() / plain.weight.std() - 1) < 0.05
+
+
+def test_a_network_can_be_channels_last():
+    layer = CondConv2d(4, 6, 3, padding=1, num_experts=3)
+    x = torch.randn(2, 4, 5, 5)
+    expected, weight = layer(x), layer.weight
+    layer.to(memory_format=torch.channels_last)
+    assert layer.weight is weight and weight.is_contiguous() and weight.shape == (3, 6, 4, 3, 3)
+    y = layer(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(y, expected)
+    assert layer.to(torch.float64).weight.dtype == torch.float64
+    assert layer.to('meta').weight.shape == (3, 6, 4, 3, 3)

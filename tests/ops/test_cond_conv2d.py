@@ -1,3 +1,7 @@
+import importlib
+from contextlib import contextmanager
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,6 +10,38 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from condconv_det.ops import cond_conv2d
+from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul
+
+# of which the package exports the function of the same name
+MODULE = importlib.import_module('condconv_det.ops.cond_conv2d')
+
+# Kernels, made of stride, padding, dilation and groups, and those that can compute a kind of layer,
+# whichever `choose_kernel` would take; None leaves it the choice.
+KERNELS = {
+    'grouped': GroupedConv,
+    'matmul': lambda *geometry: Matmul(*geometry[:3]),
+    'matmul in blocks': lambda *geometry: Matmul(*geometry[:3], block=2),
+    'patches': GroupedPatches,
+}
+PATHS = {
+    'pointwise': [None, 'grouped', 'matmul', 'matmul in blocks'],
+    'dense': [None, 'grouped', 'matmul', 'matmul in blocks', 'patches'],
+    'grouped': [None, 'grouped', 'patches'],
+    'depthwise': [None, 'grouped', 'patches'],
+}
+ALL_PATHS = [(kind, path) for kind, paths in PATHS.items() for path in paths]
+
+
+@contextmanager
+def forced(path):
+    """Computes by this kernel, and sees that it was used."""
+    if path is None:
+        yield
+        return
+    with patch.object(
+        MODULE, 'choose_kernel', side_effect=lambda x, weight, *geometry: KERNELS[path](*geometry)
+    ) as choice:
+        yield choice
 
 
 def loop_over_examples(x, routing, weight, bias, stride, padding, dilation, groups):
@@ -89,15 +125,17 @@ def tensors(case):
     return x, routing, weight, bias
 
 
-@pytest.mark.parametrize('kind', KINDS)
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize('kind, path', ALL_PATHS)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_equals_a_float64_loop_over_examples_with_its_gradients(kind, data):
+def test_equals_a_float64_loop_over_examples_with_its_gradients(kind, path, data):
     case = data.draw(layers(kind))
     ours = [t if t is None else t.clone().requires_grad_() for t in tensors(case)]
     loop = [t if t is None else t.clone().requires_grad_() for t in tensors(case)]
     how = (case['stride'], case['padding'], case['dilation'], case['groups'])
-    y, expected = cond_conv2d(*ours, *how), loop_over_examples(*loop, *how)
+    with forced(path):
+        y = cond_conv2d(*ours, *how)
+    expected = loop_over_examples(*loop, *how)
     assert y.shape == expected.shape
     torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -111,14 +149,14 @@ def test_equals_a_float64_loop_over_examples_with_its_gradients(kind, data):
             torch.testing.assert_close(mine.grad, reference, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind, path', ALL_PATHS)
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_bfloat16_autocast_stays_near_the_loop(kind, data):
+def test_bfloat16_autocast_stays_near_the_loop(kind, path, data):
     case = data.draw(layers(kind))
     x, routing, weight, bias = tensors(case)
     how = (case['stride'], case['padding'], case['dilation'], case['groups'])
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast('cpu', torch.bfloat16), forced(path):
         y = cond_conv2d(x, routing, weight, bias, *how)
     expected = loop_over_examples(x, routing, weight, bias, *how)
     assert y.dtype == torch.bfloat16
@@ -126,33 +164,110 @@ def test_bfloat16_autocast_stays_near_the_loop(kind, data):
     torch.testing.assert_close(y.double(), expected, rtol=0.05, atol=0.5)
 
 
-PATHS = {
-    'matmul': dict(kernel=1, batch=2, groups=1, padding=0),
-    'grouped': dict(kernel=3, batch=2, groups=1, padding=1),
-    'depthwise': dict(kernel=3, batch=2, groups=2, padding='same'),
-    'one_example': dict(kernel=3, batch=1, groups=1, padding=1),
+GEOMETRY = {
+    'pointwise': dict(kernel=1, groups=1, padding=0),
+    'dense': dict(kernel=3, groups=1, padding=1),
+    'grouped': dict(kernel=2, groups=2, padding=1),
+    'depthwise': dict(kernel=3, groups=4, padding='same'),
 }
 
 
-@pytest.mark.parametrize('bias_shape', [(2,), (3, 2)])
-@pytest.mark.parametrize('path', PATHS.values(), ids=PATHS)
-def test_first_and_second_gradients_in_float64(path, bias_shape):
+@pytest.mark.parametrize('bias_shape', [(4,), (3, 4)])
+@pytest.mark.parametrize('batch', [1, 2])
+@pytest.mark.parametrize('kind, path', ALL_PATHS)
+def test_first_and_second_gradients_in_float64(kind, path, batch, bias_shape):
     def leaf(*shape):
         return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
-    kernel, groups, batch = path['kernel'], path['groups'], path['batch']
+    kernel, groups, padding = GEOMETRY[kind].values()
     inputs = (
-        leaf(batch, 2, 4, 4),
+        leaf(batch, 4, 4, 4),
         leaf(batch, 3),
-        leaf(3, 2, 2 // groups, kernel, kernel),
+        leaf(3, 4, 4 // groups, kernel, kernel),
         leaf(*bias_shape),
     )
 
     def layer(*inputs):
-        return cond_conv2d(*inputs, stride=2, padding=path['padding'], groups=groups)
+        return cond_conv2d(*inputs, stride=2, padding=padding, groups=groups)
 
-    assert gradcheck(layer, inputs)
-    assert gradgradcheck(layer, inputs)
+    with forced(path):
+        assert gradcheck(layer, inputs, fast_mode=True)
+        assert gradgradcheck(layer, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize('kind, path', ALL_PATHS)
+@pytest.mark.parametrize('needed', range(3))
+def test_only_the_gradients_that_are_needed_are_computed(kind, path, needed):
+    kernel, groups, padding = GEOMETRY[kind].values()
+    tensors = [
+        torch.randn(2, 4, 6, 6),
+        torch.rand(2, 3),
+        torch.randn(3, 4, 4 // groups, kernel, kernel),
+    ]
+    gradients = []
+    for wanted in ([needed], range(3)):
+        leaves = [t.clone().requires_grad_(i in wanted) for i, t in enumerate(tensors)]
+        with forced(path):
+            y = cond_conv2d(*leaves, padding=padding, groups=groups)
+        y.backward(torch.linspace(-1, 1, y.numel()).view_as(y))
+        gradients.append([leaf.grad for leaf in leaves])
+    assert [grad is not None for grad in gradients[0]] == [i == needed for i in range(3)]
+    torch.testing.assert_close(gradients[0][needed], gradients[1][needed])
+
+
+@pytest.mark.parametrize('kind, path', [pair for pair in ALL_PATHS if pair[1] != 'patches'])
+def test_no_kernel_per_example_is_kept_for_backward(kind, path):
+    kernel, groups, padding = GEOMETRY[kind].values()
+    weight = torch.randn(5, 4, 4 // groups, kernel, kernel, requires_grad=True)
+    kept = []
+    with (
+        torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t),
+        forced(path),
+    ):
+        x = torch.randn(3, 4, 7, 7, requires_grad=True)
+        y = cond_conv2d(x, torch.rand(3, 5), weight, torch.rand(4), padding=padding, groups=groups)
+    assert kept and max(shape.numel() for shape in kept) <= max(x.numel(), weight.numel())
+    assert not [shape for shape in kept if shape.numel() == 3 * weight[0].numel()]
+    y.sum().backward()
+
+
+ONE, TWO = (1, 1), (2, 2)
+
+
+@pytest.mark.parametrize(
+    'x, weight, stride, groups, kernel',
+    [
+        ((8, 512, 19, 19), (8, 512, 512, 1, 1), ONE, 1, Matmul()),
+        ((8, 1024, 10, 10), (8, 1024, 1024, 1, 1), ONE, 1, Matmul(block=192)),
+        ((1, 1024, 10, 10), (8, 1024, 1024, 1, 1), ONE, 1, Matmul()),
+        ((8, 512, 19, 19), (8, 512, 1, 3, 3), ONE, 512, GroupedConv(ONE, ONE, ONE, 512)),
+        ((8, 64, 38, 38), (8, 64, 64, 3, 3), TWO, 1, GroupedConv(TWO, ONE)),
+        ((8, 64, 5, 5), (8, 128, 64, 3, 3), TWO, 1, Matmul(TWO, ONE)),
+        ((8, 256, 5, 5), (8, 512, 256, 3, 3), ONE, 1, Matmul(ONE, ONE, block=85)),
+    ],
+)
+def test_shapes_that_reach_each_kernel(x, weight, stride, groups, kernel):
+    padding = (weight[3] // 2, weight[4] // 2)
+    x, weight = torch.empty(x), torch.empty(1).expand(weight)
+    assert MODULE.choose_kernel(x, weight, stride, padding, ONE, groups) == kernel
+
+
+def test_a_compiler_meets_no_convolution_whose_groups_are_the_batch():
+    with patch.object(MODULE, 'is_compiling', return_value=True):
+        dense = MODULE.choose_kernel(
+            torch.empty(24, 256, 38, 38), torch.empty(8, 512, 256, 3, 3), ONE, ONE, ONE, 1
+        )
+        depthwise = MODULE.choose_kernel(
+            torch.empty(4, 8, 9, 9), torch.empty(2, 8, 1, 3, 3), ONE, ONE, ONE, 8
+        )
+    assert dense == Matmul(ONE, ONE)
+    assert depthwise == GroupedPatches(ONE, ONE, ONE, 8)
+
+
+def test_what_follows_may_write_over_the_outputs():
+    x, weight = torch.randn(2, 4, 5, 5), torch.randn(3, 4, 4, 1, 1, requires_grad=True)
+    F.relu(cond_conv2d(x, torch.rand(2, 3), weight), inplace=True).sum().backward()
+    assert weight.grad.any()
 
 
 def test_an_example_does_not_depend_on_its_neighbours():
@@ -167,6 +282,22 @@ def test_one_expert_at_weight_one_is_a_plain_convolution():
     x, weight = torch.randn(3, 4, 6, 6), torch.randn(1, 5, 4, 3, 3)
     ours = cond_conv2d(x, torch.ones(3, 1), weight, padding=1)
     torch.testing.assert_close(ours, F.conv2d(x, weight[0], padding=1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('kernel_size, groups', [(1, 1), (3, 1), (3, 4)])
+@pytest.mark.parametrize('batch', [0, 1, 3])
+def test_half_precision_experts_are_mixed_in_float32(batch, kernel_size, groups, dtype):
+    weight = torch.randn(5, 8, 8 // groups, kernel_size, kernel_size).to(dtype).requires_grad_()
+    x, routing = torch.randn(batch, 8, 6, 6), torch.rand(batch, 5)
+    y = cond_conv2d(x, routing, weight, groups=groups)
+    assert y.dtype == torch.float32
+    exact = weight.detach().double().requires_grad_()
+    expected = cond_conv2d(x.double(), routing.double(), exact, groups=groups)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
+    y.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(weight.grad, exact.grad.to(dtype))
 
 
 def arguments(**changes):
@@ -191,6 +322,12 @@ def arguments(**changes):
         ),
         (dict(routing=torch.rand(3)), ValueError, r'routing must be \[B, E\]'),
         (dict(routing=torch.rand(2, 3).double()), TypeError, 'float64.*float32'),
+        (dict(routing=torch.rand(2, 3).half()), TypeError, 'float16.*float32'),
+        (
+            dict(routing=torch.rand(2, 3).half(), weight=torch.rand(3, 6, 4, 1, 1).bfloat16()),
+            TypeError,
+            'routing is torch.float16, x torch.float32',
+        ),
         (dict(routing=torch.ones(2, 3, dtype=torch.long)), TypeError, 'floating point.*int64'),
         (
             dict(routing=torch.rand(2, 3, device='meta')),

@@ -37,3 +37,13 @@ def test_gradients_are_right(batch):
 def test_shapes_that_do_not_fit_are_named(x, routing, weight, says):
     with pytest.raises(ValueError, match=says):
         cond_linear(torch.zeros(x), torch.zeros(routing), torch.zeros(weight))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('batch', [1, 3])
+def test_half_precision_experts_are_mixed_in_float32(batch, dtype):
+    x, routing, weight = torch.randn(batch, 6), torch.rand(batch, 3), torch.randn(3, 4, 6).to(dtype)
+    y = cond_linear(x, routing, weight)
+    assert y.dtype == torch.float32
+    expected = cond_linear(x.double(), routing.double(), weight.double())
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)

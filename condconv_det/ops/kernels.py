@@ -1,0 +1,269 @@
+"""The kernels behind `cond_conv2d`: ways to convolve each example with its own mix of experts.
+
+Mixing is bound by memory, so none of these keeps the mixed kernels for backward: to read the
+experts again takes less time than to write `[B, Cout, Cin/groups, kh, kw]` and read it back. Where
+mixed kernels are large, a block of output channels is mixed, used and forgotten before the next, in
+forward and in backward, so that it stays in the cache.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from .triton_matmul import dense_conv
+
+Pair = tuple[int, int]
+Needs = tuple[bool, bool, bool]
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A way to compute y [B, Cout, H', W'] from x, routing and weight, and their gradients."""
+
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+    def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            y = _Run.apply(x, routing, weight, self)
+        else:
+            y = self.forward(x, routing, weight)
+        return y.reshape(len(x), weight.shape[1], *self.out_size(x, weight))
+
+    def out_size(self, x: Tensor, weight: Tensor) -> tuple[int, int]:
+        """(H', W')."""
+        return tuple(
+            (size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
+            for size, taps, stride, padding, dilation in zip(
+                x.shape[2:], weight.shape[3:], self.stride, self.padding, self.dilation
+            )
+        )
+
+    def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        """y before it is reshaped; autograd can differentiate it, and keeps the mixed kernels."""
+        raise NotImplementedError
+
+    def backward(
+        self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
+    ) -> Gradients:
+        """Gradients of x, routing and weight, from that of `forward`; None where not needed."""
+        raise NotImplementedError
+
+
+class _Run(Function):
+    @staticmethod
+    def forward(ctx, x, routing, weight, kernel):
+        ctx.save_for_backward(x, routing, weight)
+        ctx.kernel = kernel
+        return kernel.forward(x, routing, weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[:3]
+        if not torch.is_grad_enabled():
+            return *ctx.kernel.backward(*tensors, grad, needs), None
+        # second gradients will be asked for: autograd derives them
+        wanted = [tensor for tensor, need in zip(tensors, needs) if need]
+        y = ctx.kernel.forward(*tensors)
+        gradients = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+        return *(next(gradients) if need else None for need in needs), None
+
+
+def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
+    """Each example's kernel, the routing-weighted sum of the experts (paper, eq. 1).
+
+    Args:
+        routing: [..., E], any real weights.
+        weight: [E, Cout, Cin/groups, kh, kw]; experts of a lower precision are mixed in routing's.
+
+    Returns:
+        [..., Cout, Cin/groups, kh, kw].
+    """
+    weight = weight.to(routing.dtype)
+    if routing.numel() == len(weight):  # one kernel: a product of matrix and vector reads faster
+        kernel = torch.mv(weight.flatten(1).mT, routing.flatten())
+        return kernel.view(*routing.shape[:-1], *weight.shape[1:])
+    return torch.tensordot(routing, weight, dims=1)
+
+
+@dataclass(frozen=True)
+class GroupedConv(Kernel):
+    """All examples side by side as the groups of one convolution of batch 1."""
+
+    groups: int = 1
+
+    def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        kernel = mix_kernels(routing, weight).to(x.dtype).flatten(0, 1)
+        groups = len(x) * self.groups
+        return F.conv2d(
+            _side_by_side(x), kernel, None, self.stride, self.padding, self.dilation, groups
+        )
+
+    def backward(
+        self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
+    ) -> Gradients:
+        batch, (_, *shape) = len(x), weight.shape
+        kernel = mix_kernels(routing, weight).to(x.dtype).flatten(0, 1)
+        # both gradients from one call, which lays out x and grad once for both
+        grad_x, kernel_grad, _ = torch.ops.aten.convolution_backward(
+            grad,
+            _side_by_side(x),
+            kernel,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            (0, 0),
+            batch * self.groups,
+            (needs[0], needs[1] or needs[2], False),
+        )
+        del kernel
+        grad_routing = grad_weight = None
+        if needs[0]:
+            grad_x = grad_x.reshape(x.shape)
+        if kernel_grad is not None:
+            kernel_grad = kernel_grad.view(batch, *shape).to(routing.dtype)
+            if needs[1]:
+                grad_routing = _routing_grad(kernel_grad.flatten(2), weight.flatten(2))
+            if needs[2]:
+                grad_weight = mix_kernels(routing.mT, kernel_grad).to(weight.dtype)
+        return grad_x, grad_routing, grad_weight
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    return x.reshape(1, -1, *x.shape[-2:])
+
+
+@dataclass(frozen=True)
+class Matmul(Kernel):
+    """One matrix product an example, of its kernel and its pixels (1x1) or patches.
+
+    Args:
+        block: output channels whose kernels are mixed at a time; None for all.
+    """
+
+    block: int | None = None
+
+    def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        block = self.block or weight.shape[1]
+        return _multiply(self._patches(x, weight), routing, weight.flatten(2), block)
+
+    def backward(
+        self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
+    ) -> Gradients:
+        grad_x, grad_routing, grad_weight = _multiply_backward(
+            self._patches(x, weight),
+            routing,
+            weight.flatten(2),
+            grad,
+            needs,
+            self.block or weight.shape[1],
+        )
+        if needs[0]:
+            if self._is_pointwise(weight):
+                grad_x = grad_x.unflatten(2, x.shape[2:])
+            else:
+                sizes = x.shape[2:], weight.shape[3:]
+                grad_x = F.fold(grad_x, *sizes, self.dilation, self.padding, self.stride)
+        return grad_x, grad_routing, grad_weight.view(weight.shape) if needs[2] else None
+
+    def _patches(self, x: Tensor, weight: Tensor) -> Tensor:
+        """[B, Cin * kh * kw, H' * W']."""
+        if self._is_pointwise(weight):
+            return x.flatten(2)
+        return F.unfold(x, weight.shape[3:], self.dilation, self.padding, self.stride)
+
+    def _is_pointwise(self, weight: Tensor) -> bool:
+        return weight.shape[3:] == (1, 1) and (self.stride, self.padding) == ((1, 1), (0, 0))
+
+
+@dataclass(frozen=True)
+class GroupedPatches(Kernel):
+    """Each group's kernels times its patches, for compilers.
+
+    The batch size is nowhere but in shapes, so that they make code once for all of them. They fuse
+    the product into the unfolding, which takes much memory otherwise, and derive the gradients.
+    """
+
+    groups: int = 1
+
+    def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        return self.forward(x, routing, weight).unflatten(2, self.out_size(x, weight))
+
+    def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        patches = F.unfold(x, weight.shape[3:], self.dilation, self.padding, self.stride)
+        patches = patches.unflatten(1, (self.groups, -1))  # [B, G, Cin/G * kh * kw, H' * W']
+        kernel = mix_kernels(routing, weight).to(x.dtype).flatten(2)
+        kernel = kernel.unflatten(1, (self.groups, -1))  # [B, G, Cout/G, Cin/G * kh * kw]
+        if kernel.shape[2] == 1:
+            return (kernel.mT * patches).sum(2)
+        return (kernel @ patches).flatten(1, 2)
+
+
+@dataclass(frozen=True)
+class TritonMatmul(Kernel):
+    """On a GPU: tiles of experts are mixed inside the matrix product, see `triton_matmul`."""
+
+    def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        return dense_conv(x, routing, weight, self.stride, self.padding, self.dilation)
+
+
+def _multiply(x: Tensor, routing: Tensor, weight: Tensor, block: int) -> Tensor:
+    """x [B, K, N], routing [B, E], weight [E, M, K] -> [B, M, N]."""
+    out_channels = weight.shape[1]
+    if block >= out_channels:
+        return torch.bmm(mix_kernels(routing, weight).to(x.dtype), x)
+    y = x.new_empty(len(x), out_channels, x.shape[2])
+    for rows in _blocks(out_channels, block):
+        y[:, rows] = torch.bmm(mix_kernels(routing, weight[:, rows]).to(x.dtype), x)
+    return y
+
+
+def _multiply_backward(
+    x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs, block: int
+) -> Gradients:
+    grad_x = grad_routing = grad_weight = None
+    out_channels = weight.shape[1]
+    if needs[2] and block < out_channels:
+        grad_weight = torch.empty_like(weight)
+    for rows in _blocks(out_channels, block):
+        experts, grad_rows = weight[:, rows], grad[:, rows]
+        if needs[0]:
+            kernel = mix_kernels(routing, experts).to(x.dtype)
+            if grad_x is None:
+                grad_x = torch.bmm(kernel.mT, grad_rows)
+            else:
+                grad_x.baddbmm_(kernel.mT, grad_rows)
+            del kernel
+        if needs[1] or needs[2]:
+            kernel_grad = torch.bmm(grad_rows, x.mT).to(routing.dtype)
+            if needs[1]:
+                of_rows = _routing_grad(kernel_grad, experts)
+                grad_routing = of_rows if grad_routing is None else grad_routing + of_rows
+            if needs[2]:
+                of_rows = mix_kernels(routing.mT, kernel_grad)
+                if grad_weight is None:
+                    grad_weight = of_rows.to(weight.dtype)
+                else:
+                    grad_weight[:, rows] = of_rows
+    return grad_x, grad_routing, grad_weight
+
+
+def _blocks(out_channels: int, block: int) -> Iterator[slice]:
+    return (slice(start, start + block) for start in range(0, out_channels, block))
+
+
+def _routing_grad(kernel_grad: Tensor, weight: Tensor) -> Tensor:
+    """[B, E] from kernels' gradients [B, M, K] and experts [E, M, K]."""
+    weight = weight.to(kernel_grad.dtype)
+    if weight.shape[2] < 64:
+        return kernel_grad.flatten(1) @ weight.flatten(1).mT
+    # row by row: BLAS takes four times as long for few and very long inner products
+    return torch.bmm(kernel_grad.transpose(0, 1), weight.permute(1, 2, 0)).sum(0)
