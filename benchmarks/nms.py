@@ -8,12 +8,11 @@ The ways take turns within a round, so that a busy machine slows all of them ali
 import argparse
 import importlib
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 import torchvision
 
+from benchmarks.timing import interleave, ratio
 from condconv_det.compat.mmcv_ext import install
 
 
@@ -24,15 +23,6 @@ def random_detections(number: int, device: str) -> tuple[torch.Tensor, torch.Ten
     size = torch.rand(number, 2, generator=generator) * 100 + 8
     scores = torch.rand(number, generator=generator)
     return torch.cat((corner, corner + size), dim=1).to(device), scores.to(device)
-
-
-def seconds(call: Callable[[], object], device: str) -> float:
-    """Wall-clock time of one call, kernels included."""
-    start = time.perf_counter()
-    call()
-    if device == 'cuda':
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -57,20 +47,15 @@ def main() -> None:
         ),
         'mmcv.ops.nms': lambda: mmcv_nms(boxes, scores, threshold),
     }
-    for call in ways.values():
-        call()
-    times = {name: [] for name in ways}
-    for _ in range(args.rounds):
-        for name, call in ways.items():
-            times[name].append(seconds(call, args.device))
-
+    times = interleave(ways, args.rounds, args.device)
     baseline = times['torchvision.ops.nms']
     kept = len(ways['torchvision.ops.nms']())
     print(f'{args.boxes} boxes, {kept} kept, {args.device}, median of {args.rounds} rounds')
     print(f'{"":24} {"ms":>8} {"ratio":>7}')
     for name, measured in times.items():
-        ratio = statistics.median(a / b for a, b in zip(measured, baseline, strict=True))
-        print(f'{name:24} {statistics.median(measured) * 1000:8.2f} {ratio:7.3f}')
+        print(
+            f'{name:24} {statistics.median(measured) * 1000:8.2f} {ratio(measured, baseline):7.3f}'
+        )
 
 
 if __name__ == '__main__':
