@@ -1,4 +1,4 @@
-"""What a network costs and how it trained."""
+"""What a network costs, how it trained and how it routes."""
 
 from .cost import Cost, image_size, measure_config, measure_cost
 

@@ -1,0 +1,142 @@
+"""What a trained network's routers answer over a data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmdet.datasets import CocoDataset
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.fileio import load
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from mmengine.utils import track_iter_progress
+from numpy import ndarray
+from torch.utils.data import Dataset
+
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.weights.files import read_checkpoint
+from condconv_det.weights.fit import listing, load_state_dict
+
+from .routing import Grouping, RoutingRecorder
+
+MAX_ATTRIBUTE_VALUES = 50
+
+
+@dataclass(frozen=True)
+class RoutingRecords:
+    """Routing weights of N images, and what the images hold.
+
+    Args:
+        weights: [N, C, E] by layer, in the order in which the network runs them.
+        images: the N files.
+        groupings: by class and, if asked for, by an attribute.
+        left_out: layers whose router does not answer once for each image.
+    """
+
+    weights: dict[str, ndarray]
+    images: list[Path]
+    groupings: list[Grouping]
+    left_out: list[str]
+
+
+def record_routing(
+    cfg: Config, checkpoint: Path | str, group_by: str | None = None
+) -> RoutingRecords:
+    """Runs a config's network over its test set, as testing does.
+
+    Args:
+        cfg: of a detector of mmdet or a classifier of mmpretrain; it is not changed.
+        checkpoint: of that network, trained with its routers.
+        group_by: key of the images in the test set's COCO json, by whose values they are grouped
+            beside their classes.
+
+    Raises:
+        ValueError: the config has no test set, the network no routed layers or none that answers
+            for each image, the data set no labels, or `group_by` is of no use.
+        FileNotFoundError, CheckpointError: the checkpoint does not exist, or is not of this
+            network.
+    """
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(f'{cfg.filename} has no test_dataloader, whose images would be routed')
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model = MODELS.build(cfg.model)
+    recorder = RoutingRecorder(model)
+    weights, _ = read_checkpoint(Path(checkpoint))
+    lacking = [
+        name
+        for name, module in model.named_modules()
+        if module in recorder.routers.values() and f'{name}.fc.weight' not in weights
+    ]
+    if lacking:
+        raise CheckpointError(
+            f'checkpoint {checkpoint} has no weights for {len(lacking)} of the '
+            f"network's {len(recorder.routers)} routers: {listing(lacking)}"
+        )
+    try:
+        load_state_dict(model, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f'checkpoint {checkpoint}: {error}') from error
+
+    loader_cfg = cfg.test_dataloader.copy()
+    loader_cfg.sampler = dict(type='DefaultSampler', shuffle=False)
+    loader_cfg.pop('batch_sampler', None)
+    loader = Runner.build_dataloader(loader_cfg)
+    infos = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
+    groupings = [_group_by_class(loader.dataset, infos)]
+    if group_by is not None:
+        groupings.append(_group_by_attribute(loader.dataset, infos, group_by))
+
+    model.to(get_device()).eval()
+    with recorder, torch.no_grad():
+        for batch in track_iter_progress((loader, len(loader))):
+            recorder.end_batch(len(model.test_step(batch)))
+    found = recorder.pop()
+    if not found:
+        raise ValueError(
+            f'none of the {len(recorder.routers)} routers of {type(model).__name__} answers once '
+            f'for each image: {listing(recorder.left_out)}'
+        )
+    return RoutingRecords(
+        found, [Path(info['img_path']) for info in infos], groupings, sorted(recorder.left_out)
+    )
+
+
+def _group_by_class(dataset: Dataset, infos: Sequence[dict]) -> Grouping:
+    labels = []
+    for info in infos:
+        if 'instances' in info:
+            labels.append([instance['bbox_label'] for instance in info['instances']])
+        else:
+            label = info.get('gt_label', [])
+            labels.append([label] if isinstance(label, int) else list(label))
+    if not any(labels):
+        raise ValueError(f'none of the {len(infos)} images of {type(dataset).__name__} has a class')
+    names = dataset.metainfo.get('classes')
+    if names is None:
+        names = [str(label) for label in range(max(map(max, filter(None, labels))) + 1)]
+    return Grouping.from_labels('class', names, labels)
+
+
+def _group_by_attribute(dataset: Dataset, infos: Sequence[dict], key: str) -> Grouping:
+    if not isinstance(dataset, CocoDataset):
+        raise ValueError(
+            f'images are grouped by {key!r} of a COCO json, which {type(dataset).__name__} has not'
+        )
+    images = {image['id']: image for image in load(dataset.ann_file)['images']}
+    found = [images[info['img_id']].get(key) for info in infos]
+    if None in found:
+        keys = sorted({key for image in images.values() for key in image})
+        raise ValueError(
+            f'{found.count(None)} of the {len(found)} images of {dataset.ann_file} have no '
+            f'{key!r} to group them by; the keys of its images are {", ".join(keys)}'
+        )
+    names = [str(value) for value in found]
+    values = list(dict.fromkeys(names))
+    if len(values) > MAX_ATTRIBUTE_VALUES:
+        raise ValueError(
+            f'{key!r} has {len(values)} values in {dataset.ann_file}; at most '
+            f'{MAX_ATTRIBUTE_VALUES} make groups'
+        )
+    return Grouping.from_labels(key, values, [[values.index(name)] for name in names])
