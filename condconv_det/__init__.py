@@ -4,7 +4,7 @@ from . import compat
 
 compat.install()
 
-from . import backbones, engine, heads, layers, ops, weights  # noqa: E402
+from . import backbones, deploy, engine, heads, layers, ops, weights  # noqa: E402
 from .layers import CondConv2d, Router  # noqa: E402
 from .ops import cond_conv2d  # noqa: E402
 
@@ -14,6 +14,7 @@ __all__ = [
     'Router',
     'backbones',
     'cond_conv2d',
+    'deploy',
     'engine',
     'heads',
     'layers',

@@ -57,7 +57,7 @@ def _settle(model, x):
     return model
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def settle():
     return _settle
 
@@ -118,3 +118,57 @@ def run_tool(monkeypatch):
         runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
 
     return run
+
+
+# The cheapest network of each kind.
+SMALL_BACKBONES = {
+    'CondConvMobileNetV1': dict(widen_factor=0.25, out_indices=(3, 4)),
+    'CondConvMobileNetV2': dict(widen_factor=0.25),
+    'CondConvMobileNetV3': dict(arch='small', out_indices=(8, 12)),
+    'CondConvMnasNet': dict(arch='a1', widen_factor=0.25),
+    'CondConvEfficientNet': dict(arch='b0', out_indices=(4, 6)),
+    'CondConvResNet': dict(depth=18, base_channels=16),
+}
+
+
+@pytest.fixture(params=SMALL_BACKBONES)
+def backbone_cfg(request):
+    """The config of each backbone in turn, static until it gets a `cond_cfg`."""
+    return dict(SMALL_BACKBONES[request.param], type=request.param)
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory) -> dict[str, tuple[Path, Path]]:
+    """Config and checkpoint of a small SSD with experts, 'routed', and of a 'static' one.
+
+    Their weights are random, but such that scores spread from 0.5 to 1.
+    """
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+
+    channels = (64, 128, 256, 128, 64)
+    small = dict(
+        backbone=dict(widen_factor=0.25),
+        neck=dict(in_channels=channels[:3], out_channels=channels),
+        bbox_head=dict(in_channels=channels),
+    )
+    found = {}
+    for kind, switch in (('static', ''), ('routed', '-condconv-e8')):
+        folder = tmp_path_factory.mktemp(kind)
+        name = f'ssd128_mobilenet-v1-0.5{switch}_1xb8-5e_shapes.py'
+        cfg = Config.fromfile(ROOT / 'configs' / 'shapes' / name)
+        cfg.merge_from_dict(dict(model=small))
+        init_default_scope('mmdet')
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model)
+        _settle(model.backbone, torch.randn(4, 3, 128, 128))
+        for predictor in model.bbox_head.cls_convs.modules():
+            if isinstance(predictor, nn.Conv2d):
+                nn.init.normal_(predictor.weight, std=0.05)
+        config, checkpoint = folder / name, folder / 'epoch_1.pth'
+        config.write_text(cfg.pretty_text)
+        meta = dict(dataset_meta=dict(cfg.test_dataloader.dataset.metainfo))
+        torch.save(dict(state_dict=model.state_dict(), meta=meta), checkpoint)
+        (folder / 'last_checkpoint').write_text(str(checkpoint))
+        found[kind] = config, checkpoint
+    return found

@@ -1,7 +1,23 @@
 """mmdet's tools/test.py, or mmpretrain's for a classifier, run after condconv_det so that neither
-needs compiled mmcv."""
+needs compiled mmcv. With `--backend onnx` the checkpoint is a file of tools/export.py."""
+
+import argparse
+import sys
 
 from condconv_det.compat.openmmlab_tools import run_openmmlab_tool
 
+
+def parse_backend() -> str:
+    """Takes `--backend`, which the scripts do not know, from the command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--backend', choices=['pytorch', 'onnx'], default='pytorch')
+    args, sys.argv[1:] = parser.parse_known_args()
+    return args.backend
+
+
 if __name__ == '__main__':
+    if parse_backend() == 'onnx':
+        from condconv_det.deploy import onnx_detector  # noqa: F401  registers the runner
+
+        sys.argv += ['--cfg-options', 'runner_type=OnnxRunner']
     run_openmmlab_tool('test.py')

@@ -1,5 +1,7 @@
 """Checkpoint files: any library's are read, ours are written."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +52,30 @@ def write_checkpoint(path: Path, state_dict: dict[str, Tensor], meta: dict[str, 
     path = Path(path)
     if path.suffix != '.pth':
         raise ValueError(f'a checkpoint is written as .pth, got {path}')
-    path.parent.mkdir(parents=True, exist_ok=True)
     # a clone, for torch.save keeps all of a tensor of which this is a part
     content = dict(meta=meta, state_dict={key: value.clone() for key, value in state_dict.items()})
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
+    with written_whole(path) as partial:
         torch.save(content, partial)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file to write that takes its final name when the block ends, and goes if that fails.
+
+    Args:
+        path: final name; its folder is made if need be.
+
+    Raises:
+        OSError: nothing can be written there; raised before the block.
+    """
+    partial = path.with_name(f'.{path.name}.partial{path.suffix}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        raise OSError(f'{path} cannot be written: {error}') from error
+    try:
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

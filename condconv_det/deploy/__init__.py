@@ -1,0 +1,17 @@
+"""Trained models at work: folded, shrunk, exported; on image files and on a web page."""
+
+from .cast_experts import cast_experts
+from .export import Export, ExportError, export_detector
+from .exportable import ExportableDetector
+from .fold_batch_norm import fold_batch_norm
+from .write import SUFFIXES
+
+__all__ = [
+    'SUFFIXES',
+    'Export',
+    'ExportError',
+    'ExportableDetector',
+    'cast_experts',
+    'export_detector',
+    'fold_batch_norm',
+]

@@ -1,0 +1,91 @@
+"""Detects objects in image files."""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+from rich.progress import track
+
+from condconv_det.compat.data_errors import ImageError
+
+from .detector import Detector
+from .images import MAX_PIXELS, decode_image
+
+
+def detect_files(
+    detector: Detector,
+    images: Sequence[Path],
+    out_dir: Path,
+    score_thr: float = 0.3,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[list[Path], dict[Path, str]]:
+    """Writes each image with its boxes, and the boxes as JSON beside it, under a progress bar.
+
+    Args:
+        images: files.
+        out_dir: gets a picture of each under its own name, with the folders in which the images
+            differ, and the name with .json added; made if need be.
+        score_thr: boxes that score no more are left out of both.
+        max_pixels: a larger image is not read.
+
+    Returns:
+        The pictures, and the reason for each image that could not be read.
+
+    Raises:
+        OSError: out_dir cannot be written to.
+        ValueError: a picture would be written over an image.
+    """
+    images = [Path(os.path.abspath(image)) for image in images]
+    root = Path(os.path.commonpath([image.parent for image in images]))
+    pictures = [out_dir / image.relative_to(root) for image in images]
+    _check_writable(out_dir)
+    originals = {image.resolve() for image in images}
+    for picture in pictures:
+        if picture.resolve() in originals:
+            raise ValueError(f'{picture} would be written over an image: choose another folder')
+
+    written, failures = [], {}
+    for path, picture in track(list(zip(images, pictures)), 'Detecting'):
+        try:
+            image = decode_image(path.read_bytes(), str(path), max_pixels)
+            sample, _ = detector.detect(image)
+        except (ImageError, OSError, cv2.error) as error:
+            failures[path] = str(error)
+            continue
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        drawn = detector.draw(image, sample, score_thr)
+        _write_whole(picture, cv2.imencode(picture.suffix, drawn)[1].tobytes())
+        height, width = image.shape[:2]
+        report = dict(
+            image=str(path),
+            width=width,
+            height=height,
+            score_thr=score_thr,
+            objects=detector.objects(sample, score_thr),
+        )
+        content = json.dumps(report, indent=2).encode()
+        _write_whole(picture.with_name(f'{picture.name}.json'), content)
+        written.append(picture)
+    return written, failures
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f'folder {folder} cannot be written to: {error}') from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that is there whole or not at all."""
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,162 @@
+"""A detector from a config and a checkpoint, for one image at a time."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.apis import DetInferencer
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from torch import Tensor, nn
+
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.layers import Router
+from condconv_det.weights.files import read_checkpoint
+from condconv_det.weights.fit import listing
+
+from .routing_bars import record_routing
+
+DEMO = Path('work_dirs/demo')
+
+
+class Detector(DetInferencer):
+    """mmdet's inferencer, which takes a checkpoint whole or not at all.
+
+    Args:
+        config: file of a detector.
+        checkpoint: file that mmengine wrote when it trained this config.
+        device: as torch names it; None for a GPU if there is one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the checkpoint does not fit the config, or names no classes.
+        ValueError: the config is not a detector's, or the device is not there.
+    """
+
+    def __init__(self, config: Path, checkpoint: Path, device: str | None = None) -> None:
+        for kind, path in (('config', config), ('checkpoint', checkpoint)):
+            if not Path(path).is_file():
+                raise FileNotFoundError(f'{kind} {path} does not exist')
+        cfg = Config.fromfile(config)
+        lacking = [part for part in ('model', 'test_dataloader') if part not in cfg]
+        if lacking or cfg.get('default_scope', 'mmdet') != 'mmdet':
+            raise ValueError(
+                f'config {config} is not of a detector: expected default_scope mmdet, a model and '
+                f'a test_dataloader, got {cfg.get("default_scope")}, '
+                f'{"without " + " and ".join(lacking) if lacking else "with both"}'
+            )
+        if device is not None:
+            _check_device(device)
+        self._config, self._checkpoint = config, checkpoint
+        super().__init__(cfg, device=device, show_progress=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.model.dataset_meta['classes'])
+
+    @property
+    def is_routed(self) -> bool:
+        return any(isinstance(module, Router) for module in self.model.modules())
+
+    def detect(self, image: np.ndarray) -> tuple[DetDataSample, dict[str, list[Tensor]]]:
+        """What is in an image, and how its experts were mixed.
+
+        Args:
+            image: [H, W, 3] uint8, BGR.
+
+        Returns:
+            A sample with `pred_instances`: bboxes [N, 4] as left, top, right, bottom in pixels of
+            the image, labels [N], scores [N]; and routing weights as `record_routing` yields them.
+        """
+        with record_routing(self.model) as routing:
+            (sample,) = self(image, return_datasamples=True)['predictions']
+        return sample, routing
+
+    def draw(self, image: np.ndarray, sample: DetDataSample, score_thr: float) -> np.ndarray:
+        """An image with the boxes that score above a threshold, [H, W, 3] uint8, both BGR."""
+        with warnings.catch_warnings():
+            # of any box that touches the image's edge
+            warnings.filterwarnings('ignore', '.* is out of bounds', UserWarning)
+            self.visualizer.add_datasample(
+                '', image[..., ::-1], sample, draw_gt=False, pred_score_thr=score_thr
+            )
+        return self.visualizer.get_image()[..., ::-1]
+
+    def objects(self, sample: DetDataSample, score_thr: float) -> list[dict[str, Any]]:
+        """The detections that score above a threshold, as plain data, best first.
+
+        Returns:
+            label, its class's name; score; box: left, top, right, bottom in pixels of the image.
+        """
+        found = sample.pred_instances
+        found = found[found.scores > score_thr].cpu()
+        return [
+            dict(
+                label=self.classes[found.labels[index]],
+                score=round(found.scores[index].item(), 4),
+                box=[round(edge, 2) for edge in found.bboxes[index].tolist()],
+            )
+            for index in found.scores.argsort(descending=True)
+        ]
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
+        weights, meta = read_checkpoint(self._checkpoint)
+        own = model.state_dict()
+        misfits = {
+            'it lacks': own.keys() - weights.keys(),
+            'the network has no': weights.keys() - own.keys(),
+            'shapes differ in': {
+                key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape
+            },
+        }
+        reasons = [f'{kind} {listing(keys)}' for kind, keys in misfits.items() if keys]
+        if reasons:
+            raise CheckpointError(
+                f'checkpoint {self._checkpoint} does not fit config {self._config}: '
+                + '; '.join(reasons)
+            )
+        if not meta.keys() & {'dataset_meta', 'CLASSES'}:
+            raise CheckpointError(
+                f'checkpoint {self._checkpoint} does not name its classes: expected one that '
+                f'MMDetection wrote, with dataset_meta'
+            )
+        super()._load_weights_to_model(model, dict(state_dict=weights, meta=meta), cfg)
+
+    def _init_collate(self, cfg: Config) -> Callable:
+        return pseudo_collate  # one image at a time
+
+    def _init_visualizer(self, cfg: Config) -> DetLocalVisualizer:
+        # not the config's, which may log to a server, and of which a process has one
+        visualizer = DetLocalVisualizer()
+        visualizer.dataset_meta = self.model.dataset_meta
+        return visualizer
+
+
+def last_checkpoint(work_dir: Path = DEMO) -> tuple[Path, Path]:
+    """The config and the last checkpoint of a training, without arguments the demo's.
+
+    Raises:
+        FileNotFoundError: nothing was trained there.
+    """
+    configs = sorted(work_dir.glob('*.py'))
+    record = work_dir / 'last_checkpoint'
+    if not configs or not record.is_file():
+        raise FileNotFoundError(
+            f'{work_dir} holds no trained detector: name a config and a checkpoint, '
+            f'or train the demo with `make demo`'
+        )
+    # by its name alone, for the folder may have moved
+    return configs[-1], work_dir / Path(record.read_text().strip()).name
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'device {device!r} cannot be used: {reason}') from error

@@ -1,0 +1,123 @@
+"""From a config and a checkpoint to a file that has been held to both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.weights.files import read_checkpoint, written_whole
+
+from .check import Comparison, compare, open_file, random_images, read_images
+from .exportable import ExportableDetector
+from .write import SUFFIXES, check_environment, write_export
+
+OPEN_BATCHES = (1, 2, 5)  # that a file for any batch is tried with
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+
+
+class ExportError(RuntimeError):
+    """What was written computes something other than PyTorch."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file, and how it compared with PyTorch."""
+
+    file: Path
+    comparisons: list[Comparison]
+
+
+def export_detector(
+    cfg: Config,
+    checkpoint: Path,
+    out: Path,
+    format: str,
+    batch: int | None,
+    size: tuple[int, int],
+    with_nms: bool = False,
+    half_experts: bool = False,
+    image_files: Sequence[Path] = (),
+) -> Export:
+    """Writes a config's detector with a checkpoint's weights, and runs the file to see it done.
+
+    Args:
+        cfg, checkpoint: of the detector.
+        out: file to write, .onnx or .pt2; it is there whole and checked, or not at all.
+        format: 'onnx' or 'torch-export'.
+        batch: number of images in a call, None for any.
+        size: height and width.
+        with_nms: whether to suppress overlapping boxes in the file.
+        half_experts: whether experts are kept in float16.
+        image_files: real images to compare on; empty for the first of the config's test set.
+
+    Raises:
+        ValueError: an option or the detector is not supported.
+        ImportError: torch is too old, or a package is missing.
+        OSError: there is no such checkpoint or image, or `out` can't be written.
+        CheckpointError: the checkpoint is damaged or does not fit the config.
+        ExportError: file and PyTorch differ by more than 0.5 pixels or 0.001 of a score.
+    """
+    if format not in SUFFIXES:
+        raise ValueError(f'format must be one of {", ".join(SUFFIXES)}, got {format!r}')
+    if out.suffix != SUFFIXES[format]:
+        raise ValueError(f'--format {format} writes {SUFFIXES[format]}, got {out}')
+    check_environment(format)
+    model, classes = load_detector(cfg, checkpoint)
+    detector = ExportableDetector(model, size, with_nms)
+    real = read_images(list(image_files) or _test_images(cfg), size)
+    with written_whole(out) as partial:
+        write_export(detector, partial, format, batch, half_experts, classes)
+        run = open_file(partial, format)
+        comparisons = []
+        for count in OPEN_BATCHES if batch is None else (batch,):
+            kinds = {'random': random_images(count, size)}
+            if len(real):
+                kinds['real'] = real[torch.arange(count) % len(real)]
+            for kind, images in kinds.items():
+                comparisons.append(compare(run, detector, images, kind))
+                if not comparisons[-1].agrees:
+                    raise ExportError(
+                        f'{out} is not written: for {count} {kind} images it differs from PyTorch '
+                        f'by {comparisons[-1].pixels:.2g} pixels and {comparisons[-1].score:.2g} '
+                        'of a score; allowed are 0.5 and 0.001'
+                    )
+    return Export(out, comparisons)
+
+
+def load_detector(cfg: Config, checkpoint: Path) -> tuple[nn.Module, tuple[str, ...]]:
+    """A config's detector with a checkpoint's weights, every one of them, and its classes' names.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        CheckpointError: it is damaged, or does not fit the config.
+        ValueError: the config has no detector.
+    """
+    if cfg.get('default_scope', 'mmdet') != 'mmdet':
+        raise ValueError(f'detectors are exported, got a config of {cfg.default_scope}')
+    init_default_scope('mmdet')
+    weights, meta = read_checkpoint(checkpoint)
+    model = MODELS.build(cfg.model).eval()
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError) as error:
+        first, *problems = str(error).splitlines()
+        more = f' and {len(problems) - 3} more lines' if len(problems) > 3 else ''
+        reasons = '; '.join(line.strip()[:200] for line in problems[:3]) or first
+        raise CheckpointError(
+            f'checkpoint {checkpoint} does not fit {type(model).__name__} of the config: '
+            f'{reasons}{more}'
+        ) from error
+    return model, tuple((meta.get('dataset_meta') or {}).get('classes') or ())
+
+
+def _test_images(cfg: Config) -> list[Path]:
+    """The first images of a config's test set, none where it is not on disk."""
+    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    folder = Path(dataset.get('data_root') or '', dataset.get('data_prefix', {}).get('img', ''))
+    files = sorted(path for path in folder.glob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+    return files[: max(OPEN_BATCHES)]

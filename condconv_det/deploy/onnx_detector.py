@@ -1,0 +1,154 @@
+"""An exported file in the place of a detector, so that mmdet's test script measures it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.ops import batched_nms
+from mmdet.models.utils import filter_scores_and_topk
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, RUNNERS
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from .write import METADATA
+
+
+@RUNNERS.register_module()
+class OnnxRunner(Runner):
+    """Tests the ONNX file that `load_from` names instead of the config's model.
+
+    Raises:
+        ValueError: the file has another number of classes than the config; else as `OnnxDetector`.
+    """
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'OnnxRunner':
+        cfg = cfg.copy()
+        head = cfg.model.get('bbox_head', {})
+        cfg.model = dict(
+            type='OnnxDetector',
+            file=cfg.load_from,
+            test_cfg=cfg.model.get('test_cfg', {}),
+            num_classes=head.get('num_classes'),
+        )
+        cfg.load_from = None
+        return super().from_cfg(cfg)
+
+
+@MODELS.register_module()
+class OnnxDetector(BaseModel):
+    """Detects with a file of `tools/export.py`; where NMS is not in the file, with mmdet's.
+
+    Args:
+        file: .onnx.
+        test_cfg: the head's, for a file without NMS.
+        num_classes: of the config, to be compared with the file's.
+
+    Raises:
+        ImportError: ONNX Runtime is not installed.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a file of `tools/export.py`, or has other classes; when called, an
+            image is larger than the file's.
+    """
+
+    def __init__(self, file: str, test_cfg: Mapping[str, Any], num_classes: int | None) -> None:
+        super().__init__()
+        self.session, self.metadata = open_session(Path(file))
+        if num_classes != self.metadata['num_classes']:
+            raise ValueError(
+                f'{file} has {self.metadata["num_classes"]} classes, the config {num_classes}'
+            )
+        self.test_cfg = test_cfg
+        batch = self.session.get_inputs()[0].shape[0]
+        self.batch = batch if isinstance(batch, int) else None
+
+    def forward(
+        self, inputs: list[Tensor], data_samples: list[DetDataSample], mode: str = 'predict'
+    ) -> list[DetDataSample]:
+        """Adds `pred_instances` to the samples of images [3, H, W], in the images' own pixels."""
+        if mode != 'predict':
+            raise ValueError(f'an ONNX file only predicts, got mode={mode!r}')
+        images = np.stack([self._pad(image) for image in inputs])
+        for sample, outputs in zip(data_samples, self._run(images)):
+            detections = self._detections(sample.img_shape, *map(torch.from_numpy, outputs))
+            detections.bboxes /= detections.bboxes.new_tensor(sample.scale_factor).repeat(2)
+            sample.pred_instances = detections
+        return data_samples
+
+    def _pad(self, image: Tensor) -> np.ndarray:
+        """An image in the upper left of one of the file's size, the rest what training pads."""
+        size = self.metadata['size']
+        if any(side > limit for side, limit in zip(image.shape[1:], size)):
+            raise ValueError(
+                f'an image of {image.shape[1]}x{image.shape[2]} does not fit the file, which was '
+                f'exported with --size {size[0]}x{size[1]}'
+            )
+        pixel = np.array(self.metadata['pad_pixel'], np.float32)[:, None, None]
+        canvas = np.broadcast_to(pixel, (3, *size)).copy()
+        canvas[:, : image.shape[1], : image.shape[2]] = image.cpu().numpy()
+        return canvas
+
+    def _run(self, images: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+        """Each image's outputs; what lacks to the file's batch is filled up and thrown away."""
+        count = len(images)
+        batch = self.batch or count
+        images = np.concatenate([images, np.repeat(images[-1:], -count % batch, 0)])
+        outputs = [
+            zip(*self.session.run(None, {'images': images[start : start + batch]}))
+            for start in range(0, len(images), batch)
+        ]
+        return [image for call in outputs for image in call][:count]
+
+    def _detections(
+        self, shape: tuple[int, int], boxes: Tensor, scores: Tensor, labels: Tensor | None = None
+    ) -> InstanceData:
+        """Boxes [N, 4] within an image of the given height and width, most certain first."""
+        boxes = boxes.minimum(boxes.new_tensor([shape[1], shape[0]] * 2))
+        if labels is not None:
+            found = InstanceData(bboxes=boxes, scores=scores, labels=labels)
+            return found[labels >= 0]
+        cfg = self.test_cfg
+        levels = zip(*(part.split(self.metadata['level_sizes']) for part in (boxes, scores)))
+        kept = []
+        for level_boxes, level_scores in levels:
+            score, label, _, box = filter_scores_and_topk(
+                level_scores, cfg.get('score_thr', 0), cfg.get('nms_pre', -1), level_boxes
+            )
+            kept.append(InstanceData(bboxes=box, scores=score, labels=label))
+        found = InstanceData.cat(kept)
+        if cfg.get('min_bbox_size', -1) >= 0:
+            sides = found.bboxes[:, 2:] - found.bboxes[:, :2]
+            found = found[(sides > cfg['min_bbox_size']).all(1)]
+        if len(found):
+            rescored, index = batched_nms(found.bboxes, found.scores, found.labels, cfg['nms'])
+            found = found[index]
+            found.scores = rescored[:, -1]
+        return found[: cfg['max_per_img']]
+
+
+def open_session(file: Path) -> tuple[Any, dict[str, Any]]:
+    """ONNX Runtime's session of an exported file, and what the file says of itself."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            "--backend onnx needs onnxruntime: install it with `pip install -e '.[deploy]'`"
+        ) from error
+    if not file.is_file():
+        raise FileNotFoundError(f'{file} does not exist')
+    try:
+        session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
+    except Exception as error:  # ONNX Runtime's errors have no class in common
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'{file} is not an ONNX file that ONNX Runtime takes: {reason}') from error
+    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA)
+    if metadata is None:
+        raise ValueError(f'{file} is not a file of tools/export.py: its metadata lack {METADATA!r}')
+    return session, json.loads(metadata)

@@ -1,0 +1,128 @@
+"""Writes a detector as ONNX or as a program of torch.export."""
+
+import copy
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from condconv_det.layers import CondConv2d
+from condconv_det.ops import any_batch_conv2d, single_image_conv2d
+
+from .cast_experts import cast_experts
+from .exportable import ExportableDetector
+from .fold_batch_norm import fold_batch_norm
+from .suppression import suppress_at_once
+
+SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
+METADATA = 'condconv_det'  # the key in an ONNX file's metadata; with .json, the file in a .pt2
+MIN_TORCH = (2, 14)
+
+
+def check_environment(format: str) -> None:
+    """Raises ImportError, which says what to install, unless this environment can export."""
+    version = tuple(map(int, torch.__version__.split('.')[:2]))
+    if version < MIN_TORCH:
+        needed = '.'.join(map(str, MIN_TORCH))
+        raise ImportError(
+            f'export needs torch >= {needed}, the oldest it is tested with; this is '
+            f'{torch.__version__}'
+        )
+    packages = ('onnx', 'onnxscript', 'onnxruntime') if format == 'onnx' else ()
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f'--format {format} needs {", ".join(missing)}: '
+            "install them with `pip install -e '.[deploy]'`"
+        )
+
+
+def prepare(
+    detector: ExportableDetector, batch: int | None, half_experts: bool = False
+) -> ExportableDetector:
+    """A copy to be exported: norms folded, and operations that do not depend on the batch.
+
+    Args:
+        detector: is not changed.
+        batch: as in `write_export`.
+        half_experts: whether experts become float16; they are widened before they are mixed.
+    """
+    prepared = copy.deepcopy(detector)
+    prepared.model = fold_batch_norm(prepared.model)
+    if half_experts:
+        prepared.model = cast_experts(prepared.model, torch.float16)
+    for layer in prepared.modules():
+        if isinstance(layer, CondConv2d):
+            layer.convolve = single_image_conv2d if batch == 1 else any_batch_conv2d
+    return prepared.requires_grad_(False)
+
+
+def write_export(
+    detector: ExportableDetector,
+    path: Path,
+    format: str,
+    batch: int | None,
+    half_experts: bool = False,
+    classes: Sequence[str] = (),
+) -> None:
+    """Writes a detector to a file.
+
+    Args:
+        detector: is not changed.
+        path: of the file.
+        format: one of `SUFFIXES`.
+        batch: number of images in each call; None leaves it open.
+        half_experts: as in `prepare`.
+        classes: names, for the file's metadata.
+
+    Raises:
+        ImportError: torch is too old, or a package is missing.
+        ValueError: the format is unknown.
+    """
+    if format not in SUFFIXES:
+        raise ValueError(f'format must be one of {", ".join(SUFFIXES)}, got {format!r}')
+    check_environment(format)
+    metadata = json.dumps(describe(detector, classes))
+    prepared = prepare(detector, batch, half_experts)
+    # of a batch of one torch.export would conclude that all are
+    images = torch.zeros(batch or 2, 3, *detector.size, device=detector.priors.device)
+    dynamic_shapes = ({0: torch.export.Dim('batch')},) if batch is None else None
+    if format == 'onnx':
+        from .onnx_nms import suppress_in_onnx, translations
+
+        prepared.suppress = suppress_in_onnx
+        program = torch.onnx.export(
+            prepared,
+            (images,),
+            input_names=['images'],
+            output_names=detector.output_names,
+            dynamic_shapes=dynamic_shapes,
+            custom_translation_table=translations(),
+            dynamo=True,
+            verbose=False,
+        )
+        program.model.metadata_props[METADATA] = metadata
+        program.save(path, external_data=False)
+    else:
+        if batch is None:
+            prepared.suppress = suppress_at_once
+        program = torch.export.export(prepared, (images,), dynamic_shapes=dynamic_shapes)
+        torch.export.save(program, path, extra_files={f'{METADATA}.json': metadata})
+
+
+def describe(detector: ExportableDetector, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What a file says of itself, for whoever runs it; see docs/export.md."""
+    preprocessor = detector.model.data_preprocessor
+    mean = preprocessor.mean.flatten().tolist() if preprocessor._enable_normalize else [0.0] * 3
+    return dict(
+        size=list(detector.size),
+        num_classes=detector.model.bbox_head.num_classes,
+        classes=list(classes),
+        with_nms=detector.with_nms,
+        level_sizes=detector.level_sizes,
+        # as the file takes its channels; what normalisation makes zero, to pad smaller images with
+        pad_pixel=mean[::-1] if preprocessor._channel_conversion else mean,
+    )

@@ -1,0 +1,110 @@
+"""`cond_conv2d` in operations that a file can hold whose batch size is not known yet.
+
+`cond_conv2d` runs a batch as the groups of one convolution, and a file has to say how many groups.
+Both functions here take the arguments of `cond_conv2d`, unchecked, and return the same; experts may
+be of a narrower type than x and are widened before they are mixed.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
+
+from .cond_conv2d import Size
+from .kernels import mix_kernels
+from .padding import same_padding
+
+
+def single_image_conv2d(
+    x: Tensor,
+    routing: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolves a batch of one: one kernel is mixed, and an ordinary convolution runs with it.
+
+    Args:
+        x: [1, Cin, H, W].
+        routing: [1, E].
+        weight: [E, Cout, Cin/groups, kh, kw].
+        bias: [Cout] or [E, Cout].
+
+    Returns:
+        [1, Cout, H', W'].
+    """
+    kernel = mix_kernels(routing[0], weight.to(x.dtype))
+    if bias is not None and bias.dim() == 2:
+        bias = routing[0] @ bias
+    left, right, top, bottom = _sides(x, weight, stride, padding, dilation)
+    if (left, top) != (right, bottom):
+        x, left, top = F.pad(x, (left, right, top, bottom)), 0, 0
+    return F.conv2d(x, kernel, bias, stride, (top, left), dilation, groups)
+
+
+def any_batch_conv2d(
+    x: Tensor,
+    routing: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolves any batch, one tap of the kernels at a time.
+
+    Each tap multiplies the input, shifted: a matrix product for each image (1x1 kernels are one
+    such product), or, for depthwise kernels, a number for each channel. Multiply-adds are those of
+    a convolution.
+
+    Args:
+        x: [B, Cin, H, W].
+        routing: [B, E].
+        weight: [E, Cout, Cin/groups, kh, kw].
+        bias: [Cout] or [E, Cout].
+
+    Returns:
+        [B, Cout, H', W'].
+    """
+    stride, dilation, kernel_size = _pair(stride), _pair(dilation), weight.shape[-2:]
+    sides = _sides(x, weight, stride, padding, dilation)
+    if any(sides):
+        x = F.pad(x, sides)
+    size = [
+        (side - reach * (taps - 1) - 1) // step + 1
+        for side, taps, step, reach in zip(x.shape[-2:], kernel_size, stride, dilation)
+    ]
+    # taps in front: experts are constant, so that a runtime reorders them once, when it loads them
+    kernel = mix_kernels(routing, weight.to(x.dtype).permute(0, 3, 4, 1, 2))
+    kernel = kernel.unflatten(3, (groups, -1))  # [B, kh, kw, G, Cout/G, Cin/G]
+    product = torch.mul if weight.shape[2] == 1 else torch.matmul
+    y = 0.0
+    for row in range(kernel_size[0]):
+        for column in range(kernel_size[1]):
+            top, left = row * dilation[0], column * dilation[1]
+            shifted = x[
+                ...,
+                top : top + stride[0] * (size[0] - 1) + 1 : stride[0],
+                left : left + stride[1] * (size[1] - 1) + 1 : stride[1],
+            ]
+            shifted = shifted.flatten(2).unflatten(1, (groups, -1))  # [B, G, Cin/G, H' * W']
+            y = y + product(kernel[:, row, column], shifted)
+    y = y.flatten(1, 2).unflatten(2, size)
+    if bias is None:
+        return y
+    bias = bias if bias.dim() == 1 else routing @ bias
+    return y + bias[..., None, None]
+
+
+def _sides(
+    x: Tensor, weight: Tensor, stride: Size, padding: Size | str, dilation: Size
+) -> tuple[int, int, int, int]:
+    """Zeros around x: (left, right, top, bottom)."""
+    if padding == 'same':
+        return same_padding(x.shape[-2:], weight.shape[-2:], _pair(stride), _pair(dilation))
+    top, left = (0, 0) if padding == 'valid' else _pair(padding)
+    return left, left, top, top

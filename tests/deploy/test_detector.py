@@ -1,0 +1,110 @@
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import inference_detector, init_detector
+
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.deploy.detector import Detector, last_checkpoint
+
+
+@pytest.fixture(scope='module')
+def detector(trained):
+    return Detector(*trained['routed'], device='cpu')
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize('kind', ['routed', 'static'])
+def test_finds_what_mmdet_finds(trained, image, tmp_path, kind):
+    cv2.imwrite(str(tmp_path / 'image.png'), image)
+    config, checkpoint = map(str, trained[kind])
+    model = init_detector(config, checkpoint, device='cpu')
+    expected = inference_detector(model, str(tmp_path / 'image.png')).pred_instances
+
+    detector = Detector(config, checkpoint, device='cpu')
+    sample, routing = detector.detect(image)
+    assert len(expected) > 10
+    for name in ('bboxes', 'labels', 'scores'):
+        assert torch.equal(sample.pred_instances[name], expected[name])
+    assert detector.is_routed == bool(routing) == (kind == 'routed')
+
+    objects = detector.objects(sample, 0.7)
+    above = expected[expected.scores > 0.7]
+    assert 0 < len(above) < len(expected)
+    assert [found['label'] for found in objects] == [
+        detector.classes[label] for label in above.labels
+    ]
+    assert np.allclose([found['score'] for found in objects], above.scores, atol=1e-4)
+    assert np.allclose([found['box'] for found in objects], above.bboxes, atol=1e-2)
+
+
+def test_every_router_is_recorded(detector, image):
+    _, routing = detector.detect(image)
+    assert len(routing) == 14 + 4  # from block 7 on two a block, and the extra layers
+    assert all(weights.shape == (1, 8) for calls in routing.values() for weights in calls)
+
+
+@pytest.mark.filterwarnings('error:.*out of bounds')
+def test_draws_on_a_copy_and_only_what_scores_enough(detector, image):
+    untouched = image.copy()
+    sample, _ = detector.detect(image)
+    assert np.array_equal(detector.draw(image, sample, 1.0), image)
+    assert (detector.draw(image, sample, 0.7) != image).any()
+    assert np.array_equal(image, untouched)
+
+
+@pytest.mark.parametrize(
+    'config, checkpoint, says',
+    [
+        ('routed', 'static', 'does not fit config .*: it lacks .*router'),
+        ('static', 'routed', 'does not fit config .*: the network has no .*router'),
+    ],
+)
+def test_a_checkpoint_of_another_config_is_refused(trained, config, checkpoint, says):
+    with pytest.raises(CheckpointError, match=says):
+        Detector(trained[config][0], trained[checkpoint][1])
+
+
+def test_a_checkpoint_with_other_classes_or_none_is_refused(trained, tmp_path):
+    config, checkpoint = trained['static']
+    other = tmp_path / 'other.py'
+    other.write_text(config.read_text().replace('num_classes=5', 'num_classes=3'))
+    with pytest.raises(CheckpointError, match='shapes differ in bbox_head.cls_convs.0'):
+        Detector(other, checkpoint)
+    content = torch.load(checkpoint)
+    torch.save(dict(content, meta={}), tmp_path / 'nameless.pth')
+    with pytest.raises(CheckpointError, match='nameless.pth does not name its classes'):
+        Detector(config, tmp_path / 'nameless.pth')
+
+
+def test_missing_files_are_named(trained, tmp_path):
+    with pytest.raises(FileNotFoundError, match='checkpoint .*none.pth does not exist'):
+        Detector(trained['static'][0], tmp_path / 'none.pth')
+    with pytest.raises(FileNotFoundError, match='config .*none.py does not exist'):
+        Detector(tmp_path / 'none.py', trained['static'][1])
+
+
+def test_a_config_without_a_detector_is_refused(trained):
+    config = Path(__file__).parents[2] / 'configs/_base_/datasets/shapes.py'
+    with pytest.raises(ValueError, match='shapes.py is not of a detector: .* without model'):
+        Detector(config, trained['static'][1])
+
+
+def test_a_device_that_is_not_there_is_refused(trained):
+    with pytest.raises(ValueError, match="device 'gpu' cannot be used"):
+        Detector(*trained['static'], device='gpu')
+
+
+def test_a_training_is_found_after_its_folder_moved(trained, tmp_path):
+    config, checkpoint = trained['routed']
+    moved = shutil.copytree(config.parent, tmp_path / 'moved')
+    assert last_checkpoint(moved) == (moved / config.name, moved / checkpoint.name)
+    with pytest.raises(FileNotFoundError, match='holds no trained detector: .*`make demo`'):
+        last_checkpoint(tmp_path)

@@ -1,0 +1,91 @@
+"""What `tools/export.py` refuses, before it works: one error each, and no file."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from condconv_det.deploy import write
+
+ROOT = Path(__file__).parents[2]
+NOT_A_DETECTOR = ROOT / 'configs/shapes/mobilenet-v1-0.5-condconv-e8_1xb32-10e_shapes-crops.py'
+
+
+@pytest.fixture
+def folder(small_detector, small_cfg, tmp_path, monkeypatch):
+    """The current folder, with config.py, trained.pth and some that do not fit."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(write, 'MIN_TORCH', (2, 0))
+    state_dict = small_detector().state_dict()
+    torch.save(dict(state_dict=state_dict), 'trained.pth')
+    del state_dict['bbox_head.cls_convs.0.0.weight']
+    torch.save(dict(state_dict=state_dict), 'lacking.pth')
+    Path('broken.pth').write_bytes(b'no checkpoint')
+    Path('file').touch()
+    small_cfg('SSD').dump('config.py')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    'arguments, says',
+    [
+        (['config.py', 'nowhere.pth'], 'checkpoint nowhere.pth does not exist'),
+        (['config.py', 'broken.pth'], 'checkpoint broken.pth is not a whole checkpoint'),
+        (
+            ['config.py', 'lacking.pth'],
+            'lacking.pth does not fit SingleStageDetector.*bbox_head.cls_convs.0.0.weight',
+        ),
+        (
+            *(['config.py', 'trained.pth', '--cfg-options', 'model.bbox_head.num_classes=4'],),
+            r'trained.pth does not fit SingleStageDetector.*size mismatch for bbox_head.cls_convs',
+        ),
+        (['nowhere.py', 'trained.pth'], 'nowhere.py'),
+        ([NOT_A_DETECTOR, 'trained.pth'], 'detectors are exported, got a config of mmpretrain'),
+        (['config.py', 'trained.pth', '--out', 'file/out.onnx'], 'file/out.onnx cannot be written'),
+        (['config.py', 'trained.pth', '--out', 'out.pt2'], 'onnx writes .onnx, got out.pt2'),
+        (['config.py', 'trained.pth', '--images', 'nowhere.jpg'], 'nowhere.jpg'),
+        (['config.py', 'trained.pth', '--images', 'file'], 'image file cannot be read'),
+        (['config.py', 'trained.pth', '--size', '0x64'], 'got a size of 0x64'),
+        (
+            *(['config.py', 'trained.pth', '--nms', '--cfg-options'],),
+            "plain nms .*'soft_nms'",
+        ),
+    ],
+    ids=str,
+)
+def test_bad_input_is_named_and_nothing_written(arguments, says, folder, run_tool, monkeypatch):
+    if arguments[-1] == '--cfg-options':
+        arguments = [*arguments, 'model.test_cfg.nms.type=soft_nms']
+    monkeypatch.setattr(write, 'find_spec', lambda name: name)
+    monkeypatch.setattr('condconv_det.deploy.export.write_export', lambda *_: None)
+    before = set(folder.iterdir())
+    with pytest.raises(SystemExit, match=f'error: .*{says}'):
+        run_tool('export.py', *arguments)
+    assert set(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    'option, says',
+    [
+        (['--format', 'tflite'], "invalid choice: 'tflite'"),
+        (['--batch', '0'], "a number of at least 1, or 'dynamic', not '0'"),
+        (['--size', '300'], "HEIGHTxWIDTH in pixels, such as 300x300, not '300'"),
+    ],
+)
+def test_an_unsupported_option_is_named(option, says, folder, run_tool, capsys):
+    with pytest.raises(SystemExit):
+        run_tool('export.py', 'config.py', 'trained.pth', *option)
+    assert says in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named(folder, run_tool, monkeypatch):
+    monkeypatch.setattr(write, 'find_spec', lambda name: None if name == 'onnxscript' else name)
+    with pytest.raises(SystemExit, match=r'onnx needs onnxscript: .*\[deploy\]'):
+        run_tool('export.py', 'config.py', 'trained.pth')
+
+
+@pytest.mark.parametrize('format', write.SUFFIXES)
+def test_an_old_torch_is_named(format, folder, run_tool, monkeypatch):
+    monkeypatch.setattr(write, 'MIN_TORCH', (99, 1))
+    with pytest.raises(SystemExit, match=f'needs torch >= 99.1.* this is {torch.__version__[:3]}'):
+        run_tool('export.py', 'config.py', 'trained.pth', '--format', format)

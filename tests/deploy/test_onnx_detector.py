@@ -1,0 +1,91 @@
+"""`tools/test.py --backend onnx` beside the same script with PyTorch."""
+
+import pickle
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from condconv_det.data.shapes import make_shapes
+from condconv_det.deploy import export_detector
+
+
+@pytest.fixture(scope='module')
+def folder(small_detector, small_cfg, tmp_path_factory):
+    """With data, config.py, trained.pth and files of it, for two images and, with NMS, for one."""
+    folder = tmp_path_factory.mktemp('exported')
+    make_shapes(folder / 'data/shapes', dict(train=1, val=1, test=5), size=96)
+    torch.save(dict(state_dict=small_detector().state_dict()), folder / 'trained.pth')
+    cfg = small_cfg('SSD')
+    cfg.model.data_preprocessor.pad_size_divisor = 32
+    cfg.test_dataloader.update(num_workers=0, batch_size=3)
+    cfg.dump(folder / 'config.py')
+    for name, batch, with_nms in (('two.onnx', 2, False), ('nms.onnx', 1, True)):
+        export_detector(
+            cfg, folder / 'trained.pth', folder / name, 'onnx', batch, (64, 96), with_nms
+        )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_its_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def predictions(run_tool, checkpoint, *options):
+    run_tool('test.py', 'config.py', checkpoint, '--out', 'found.pkl', *options)
+    found = pickle.loads(Path('found.pkl').read_bytes())
+    return {each['img_id']: each['pred_instances'] for each in found}
+
+
+def test_finds_what_pytorch_finds_also_in_smaller_images(run_tool):
+    # batches of 3 and 2, in calls of 2
+    for scale in ('(96,64)', '(80,40)'):
+        options = ('--cfg-options', f'test_dataloader.dataset.pipeline.1.scale={scale}')
+        expected = predictions(run_tool, 'trained.pth', *options)
+        found = predictions(run_tool, 'two.onnx', '--backend', 'onnx', *options)
+        assert found.keys() == expected.keys() and len(found) == 5
+        for image, theirs in expected.items():
+            ours = found[image]
+            assert len(theirs['labels']) > 3
+            # scores that are nearly equal may change places
+            alike = ours['labels'][:, None] == theirs['labels']
+            alike &= (ours['scores'][:, None] - theirs['scores']).abs() < 1e-4
+            alike &= (ours['bboxes'][:, None] - theirs['bboxes']).abs().amax(-1) < 0.01
+            assert alike.any(0).all() and alike.any(1).all()
+
+
+def test_measures_a_file_with_nms_inside_as_pytorch(run_tool, capsys):
+    metrics = []
+    for options in (['trained.pth'], ['nms.onnx', '--backend', 'onnx']):
+        run_tool('test.py', 'config.py', *options)
+        out = capsys.readouterr().out
+        metrics.append(out.split('bbox_mAP_copypaste: ')[1].splitlines()[0])
+    assert metrics[0] == metrics[1]
+
+
+def test_bad_files_are_named(run_tool):
+    Path('text.onnx').write_text('no model')
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], 'empty', [], [])), 'empty.onnx')
+    for name, error, says in (
+        ('nowhere.onnx', FileNotFoundError, 'nowhere.onnx does not exist'),
+        ('text.onnx', ValueError, 'text.onnx is not an ONNX file that ONNX Runtime takes'),
+        ('empty.onnx', ValueError, 'empty.onnx is not'),
+    ):
+        with pytest.raises(error, match=says):
+            run_tool('test.py', 'config.py', name, '--backend', 'onnx')
+
+
+def test_other_classes_and_larger_images_are_named(run_tool):
+    for option, says in (
+        ('model.bbox_head.num_classes=7', 'nms.onnx has 5 classes, the config 7'),
+        (
+            'test_dataloader.dataset.pipeline.1.scale=(128,128)',
+            'an image of 128x128 does not fit the file, .* --size 64x96',
+        ),
+    ):
+        with pytest.raises(ValueError, match=says):
+            run_tool(
+                'test.py', 'config.py', 'nms.onnx', '--backend', 'onnx', '--cfg-options', option
+            )

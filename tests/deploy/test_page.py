@@ -1,0 +1,143 @@
+import json
+import socket
+import sys
+from io import BytesIO
+from urllib.parse import urlparse
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from condconv_det.deploy.detector import Detector
+from condconv_det.deploy.page import MAX_BYTES, MAX_PIXELS, serve
+
+FILE = {'_type': 'gradio.FileData'}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def png(pixels):
+    return cv2.imencode('.png', pixels)[1].tobytes()
+
+
+@pytest.fixture(scope='module')
+def detectors(trained):
+    return {kind: Detector(*files, device='cpu') for kind, files in trained.items()}
+
+
+@pytest.fixture(scope='module')
+def page(detectors):
+    """A browser's part of the conversation with a page on which both detectors are."""
+    pytest.importorskip('gradio', reason="needs gradio: pip install -e '.[app]'")
+    import httpx
+
+    class Browser:
+        def __init__(self, address):
+            self.address = address
+            self.http = httpx.Client(base_url=address, trust_env=False, timeout=60)
+
+        def upload(self, content, name='image.png'):
+            return self.http.post('/gradio_api/upload', files=[('files', (name, content))])
+
+        def show(self, upload, score_thr=0.3):
+            """The page's event with any payload; what it answered."""
+            session = dict(session_hash='session')
+            event = dict(data=[upload, score_thr], fn_index=0, **session)
+            self.http.post('/gradio_api/queue/join', json=event).raise_for_status()
+            with self.http.stream('GET', '/gradio_api/queue/data', params=session) as answers:
+                for line in answers.iter_lines():
+                    if 'process_completed' in line:
+                        return json.loads(line.removeprefix('data: '))
+
+    with serve(detectors['routed'], detectors['static'], port=free_port()) as address:
+        yield Browser(address)
+
+
+def test_shows_both_detectors_boxes_and_the_routing(page, detectors):
+    noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    pixels = cv2.resize(noise, (240, 180))
+    (path,) = page.upload(png(pixels)).json()
+    done = page.show(dict(path=path, meta=FILE), 0.75)
+    assert done['success']
+    *pictures, routing = done['output']['data']
+    shown = [
+        Image.open(BytesIO(page.http.get(urlparse(picture['url']).path).content)).convert('RGB')
+        for picture in pictures
+    ]
+    drawn = [
+        detectors[kind].draw(pixels, detectors[kind].detect(pixels)[0], 0.75)[..., ::-1]
+        for kind in ('static', 'routed')
+    ]
+    # what webp loses is less than what the boxes make
+    difference = [[np.abs(np.float32(a) - b).mean() for b in [*drawn, pixels]] for a in shown]
+    assert np.argmin(difference, axis=1).tolist() == [0, 1]
+    assert routing['type'] == 'matplotlib'
+
+
+def test_no_image_shows_nothing(page):
+    assert page.show(None)['output']['data'] == [None, None, None]
+
+
+def test_listens_on_loopback_alone(page):
+    assert urlparse(page.address).hostname == '127.0.0.1'
+    with socket.socket() as other, pytest.raises(ConnectionRefusedError):
+        other.connect(('127.0.0.2', urlparse(page.address).port))
+
+
+@pytest.mark.parametrize('more', [dict(meta=FILE), {}, dict(meta=FILE, is_stream=True)])
+def test_a_path_on_the_server_is_not_read(page, tmp_path, more):
+    (tmp_path / 'secret.png').write_bytes(png(np.zeros((9, 9, 3), np.uint8)))
+    done = page.show(dict(path=str(tmp_path / 'secret.png'), **more))
+    assert not done['success'] and 'data' not in done['output']
+    assert page.http.get(f'/gradio_api/file={tmp_path}/secret.png').status_code == 403
+
+
+def test_an_address_is_not_fetched(page, monkeypatch):
+    fetched = []
+
+    async def fetch(url, **_):
+        fetched.append(url)
+        raise OSError(url)
+
+    monkeypatch.setattr('gradio.processing_utils.async_ssrf_protected_download', fetch)
+    done = page.show(dict(path='https://example.com/image.png', meta=FILE))
+    assert not done['success'] and not fetched
+    assert done['output']['error'] == 'only an image that was uploaded to this page is read'
+
+
+def test_too_many_pixels_and_broken_images_are_refused_by_name(page):
+    header = b'P6 20000 %d 255 ' % (MAX_PIXELS // 20_000 + 1)
+    for content, says in ((header, '20000x1251 pixels are too many'), (b'hello', '5 bytes')):
+        (path,) = page.upload(content).json()
+        done = page.show(dict(path=path, meta=FILE, orig_name='mine.png'))
+        assert not done['success']
+        assert done['output']['error'].startswith('image mine.png cannot be read: ')
+        assert says in done['output']['error']
+
+
+def test_large_uploads_and_requests_are_cut_off(page):
+    assert page.upload(b'0' * (MAX_BYTES + 1)).status_code == 413
+    event = dict(data=['0' * 2 * MAX_BYTES], fn_index=0, session_hash='session')
+    assert page.http.post('/gradio_api/queue/join', json=event).status_code == 413
+
+
+def test_a_detector_without_routed_layers_is_refused(detectors):
+    with (
+        pytest.raises(ValueError, match='the detector has no routed layers'),
+        serve(detectors['static']),
+    ):
+        pass
+
+
+def test_missing_gradio_is_named(detectors, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    with (
+        pytest.raises(ImportError, match=r"pip install -e '\.\[app\]'"),
+        serve(detectors['routed']),
+    ):
+        pass

@@ -1,0 +1,54 @@
+"""Draws boxes round what a detector finds in images, and lists them as JSON beside each picture."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.deploy.detect_files import detect_files
+from condconv_det.deploy.detector import Detector, last_checkpoint
+from condconv_det.deploy.images import find_images
+
+
+def score(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'expected a score from 0 to 1, got {text}')
+    return value
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('images', help='an image, a folder, or a glob in quotation marks')
+    parser.add_argument('config', type=Path, nargs='?', help="config file; without it, the demo's")
+    parser.add_argument('checkpoint', type=Path, nargs='?', help='checkpoint of that config')
+    parser.add_argument(
+        '--out-dir', type=Path, default=Path('work_dirs/detect'), help='(%(default)s)'
+    )
+    parser.add_argument(
+        '--score-thr', type=score, default=0.3, help='lowest score of a box (%(default)s)'
+    )
+    parser.add_argument('--device', help='such as cpu or cuda:0; default: a GPU if there is one')
+    args = parser.parse_args()
+    if args.config and not args.checkpoint:
+        parser.error('a config needs its checkpoint')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        images = find_images(args.images)
+        files = (args.config, args.checkpoint) if args.config else last_checkpoint()
+        detector = Detector(*files, args.device)
+        pictures, failures = detect_files(detector, images, args.out_dir, args.score_thr)
+    except (CheckpointError, ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    print(f'{len(pictures)} pictures, and as many lists of boxes, in {args.out_dir}')
+    if failures:
+        reasons = '\n'.join(f'  {reason}' for reason in failures.values())
+        sys.exit(f'error: {len(failures)} of {len(images)} images could not be read:\n{reasons}')
+
+
+if __name__ == '__main__':
+    main()

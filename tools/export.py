@@ -1,0 +1,94 @@
+"""Writes a trained detector as ONNX or as a program of torch.export, and checks what it wrote.
+
+See docs/export.md.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+
+from condconv_det.analysis import image_size
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.deploy import SUFFIXES, ExportError, export_detector
+
+
+def batch_size(text: str) -> int | None:
+    if text == 'dynamic':
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number of at least 1, or 'dynamic', not {text!r}")
+    return int(text)
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    sides = text.lower().split('x')
+    if len(sides) != 2 or not all(side.isdecimal() for side in sides):
+        raise argparse.ArgumentTypeError(f'HEIGHTxWIDTH in pixels, such as 300x300, not {text!r}')
+    return int(sides[0]), int(sides[1])
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file of a detector')
+    parser.add_argument('checkpoint', type=Path, help='its weights')
+    parser.add_argument('--format', choices=SUFFIXES, default='onnx', help='(%(default)s)')
+    parser.add_argument(
+        '--out', type=Path, help="file to write; default: the checkpoint's name, .onnx or .pt2"
+    )
+    parser.add_argument(
+        '--batch', type=batch_size, default=1, metavar='N|dynamic', help='images a call (1)'
+    )
+    parser.add_argument(
+        '--size', type=height_and_width, metavar='HxW', help="default: the config's test size"
+    )
+    parser.add_argument('--nms', action='store_true', help='with non-maximum suppression inside')
+    parser.add_argument(
+        '--half-experts', action='store_true', help='keep the experts in float16: half the file'
+    )
+    parser.add_argument(
+        '--images', type=Path, nargs='+', default=[], metavar='FILE',
+        help="images to check with; default: a few of the config's test set, where it is on disk",
+    )  # fmt: skip
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value overrides')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = Config.fromfile(args.config)
+        if args.cfg_options is not None:
+            cfg.merge_from_dict(args.cfg_options)
+        export = export_detector(
+            cfg,
+            args.checkpoint,
+            args.out or args.checkpoint.with_suffix(SUFFIXES[args.format]),
+            args.format,
+            args.batch,
+            args.size or image_size(cfg),
+            args.nms,
+            args.half_experts,
+            args.images,
+        )
+    except (CheckpointError, ExportError, ValueError, OSError, ImportError) as error:
+        sys.exit(f'error: {error}')
+    runtime = 'ONNX Runtime' if args.format == 'onnx' else 'torch.export'
+    print(f'PyTorch and {runtime}, {torch.get_num_threads()} threads, on the CPU')
+    print(
+        f'{"images":>12} {"boxes differ, px":>17} {"scores":>8} {"PyTorch, ms":>12} {"file, ms":>9}'
+    )
+    for row in export.comparisons:
+        print(
+            f'{row.batch:>5} {row.kind:>6} {row.pixels:17.2g} {row.score:8.1g} '
+            f'{row.torch_ms:12.1f} {row.file_ms:9.1f}'
+        )
+    if not any(row.kind == 'real' for row in export.comparisons):
+        print('no real images: the test set of the config is not on disk; name some with --images')
+    print(f'wrote {export.file}, {export.file.stat().st_size / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+    main()

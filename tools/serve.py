@@ -1,0 +1,50 @@
+"""Serves a web page: drop an image, see the boxes and the experts' routing weights."""
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.deploy.detector import Detector, last_checkpoint
+from condconv_det.deploy.page import serve
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', type=Path, nargs='?', help="config file; without it, the demo's")
+    parser.add_argument('checkpoint', type=Path, nargs='?', help='checkpoint of that config')
+    parser.add_argument(
+        '--static', type=Path, nargs=2, metavar=('CONFIG', 'CHECKPOINT'),
+        help='a static detector, shown beside',
+    )  # fmt: skip
+    parser.add_argument(
+        '--host', default='127.0.0.1', help='0.0.0.0 lets every network in (%(default)s)'
+    )
+    parser.add_argument('--port', type=int, default=7860, help='(%(default)s)')
+    parser.add_argument('--device', help='such as cpu or cuda:0; default: a GPU if there is one')
+    args = parser.parse_args()
+    if args.config and not args.checkpoint:
+        parser.error('a config needs its checkpoint')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clears up as Ctrl+C does
+    try:
+        files = (args.config, args.checkpoint) if args.config else last_checkpoint()
+        detector = Detector(*files, args.device)
+        static = Detector(*args.static, args.device) if args.static else None
+        with serve(detector, static, args.host, args.port) as address:
+            print(f'{address} is up; Ctrl+C ends it', flush=True)
+            threading.Event().wait()
+    except (CheckpointError, ValueError, OSError, ImportError) as error:
+        sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == '__main__':
+    main()
