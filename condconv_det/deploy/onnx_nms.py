@@ -3,14 +3,14 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from .suppression import suppress_by_image
 
 NO_LIMIT = torch.iinfo(torch.int64).max
 
 
-@torch.library.custom_op('condconv_det::suppress', mutates_args=())
+@library.custom_op('condconv_det::suppress', mutates_args=())
 def suppress_in_onnx(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """`suppress_by_image` for any batch; each image's time is its own."""
     return suppress_by_image(boxes, scores, iou_threshold)
@@ -18,7 +18,7 @@ def suppress_in_onnx(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Ten
 
 @suppress_in_onnx.register_fake
 def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    count = torch.library.get_ctx().new_dynamic_size()
+    count = library.get_ctx().new_dynamic_size()
     return boxes.new_empty(count, dtype=torch.int64)
 
 

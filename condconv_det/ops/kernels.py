@@ -1,11 +1,12 @@
 """The kernels behind `cond_conv2d`: ways to convolve each example with its own mix of experts.
 
-Mixing is bound by memory, so none of these keeps the mixed kernels for backward: to read the
+Mixing is bound by memory, so the mixed kernels are not kept for backward: to read the
 experts again takes less time than to write `[B, Cout, Cin/groups, kh, kw]` and read it back. Where
 mixed kernels are large, a block of output channels is mixed, used and forgotten before the next, in
 forward and in backward, so that it stays in the cache.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,19 +23,16 @@ Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """A way to compute y [B, Cout, H', W'] from x, routing and weight, and their gradients."""
+class Kernel(ABC):
+    """A way to compute y [B, Cout, H', W'] from x, routing and weight, with gradients."""
 
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
 
+    @abstractmethod
     def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            y = _Run.apply(x, routing, weight, self)
-        else:
-            y = self.forward(x, routing, weight)
-        return y.reshape(len(x), weight.shape[1], *self.out_size(x, weight))
+        """y."""
 
     def out_size(self, x: Tensor, weight: Tensor) -> tuple[int, int]:
         """(H', W')."""
@@ -45,15 +43,26 @@ class Kernel:
             )
         )
 
+
+class MixingTwice(Kernel):
+    """Kernels that are mixed in forward, forgotten, and mixed again in backward."""
+
+    def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            y = _Run.apply(x, routing, weight, self)
+        else:
+            y = self.forward(x, routing, weight)
+        return y.reshape(len(x), weight.shape[1], *self.out_size(x, weight))
+
+    @abstractmethod
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
         """y before it is reshaped; autograd can differentiate it, and keeps the mixed kernels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(
         self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
     ) -> Gradients:
         """Gradients of x, routing and weight, from that of `forward`; None where not needed."""
-        raise NotImplementedError
 
 
 class _Run(Function):
@@ -93,7 +102,7 @@ def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GroupedConv(Kernel):
+class GroupedConv(MixingTwice):
     """All examples side by side as the groups of one convolution of batch 1."""
 
     groups: int = 1
@@ -142,7 +151,7 @@ def _side_by_side(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Matmul(Kernel):
+class Matmul(MixingTwice):
     """One matrix product an example, of its kernel and its pixels (1x1) or patches.
 
     Args:
@@ -195,16 +204,16 @@ class GroupedPatches(Kernel):
     groups: int = 1
 
     def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        return self.forward(x, routing, weight).unflatten(2, self.out_size(x, weight))
-
-    def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
         patches = F.unfold(x, weight.shape[3:], self.dilation, self.padding, self.stride)
         patches = patches.unflatten(1, (self.groups, -1))  # [B, G, Cin/G * kh * kw, H' * W']
         kernel = mix_kernels(routing, weight).to(x.dtype).flatten(2)
         kernel = kernel.unflatten(1, (self.groups, -1))  # [B, G, Cout/G, Cin/G * kh * kw]
-        if kernel.shape[2] == 1:
-            return (kernel.mT * patches).sum(2)
-        return (kernel @ patches).flatten(1, 2)
+        y = (
+            (kernel.mT * patches).sum(2)
+            if kernel.shape[2] == 1
+            else (kernel @ patches).flatten(1, 2)
+        )
+        return y.unflatten(2, self.out_size(x, weight))
 
 
 @dataclass(frozen=True)

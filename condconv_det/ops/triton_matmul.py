@@ -8,12 +8,12 @@ import os
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.nn import functional as F
 
 # Triton 3, the first with an interpreter that can test these kernels, comes with torch 2.4, the
 # first with `custom_op`.
-_AVAILABLE = hasattr(torch.library, 'custom_op') and find_spec('triton') is not None
+_AVAILABLE = hasattr(library, 'custom_op') and find_spec('triton') is not None
 _INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'  # Triton's own switch: any device will do
 
 # A cache that mixed kernels fit in makes writing and reading them cheap: 40 MB on an A100, 50 on an
@@ -188,7 +188,7 @@ def _empty_product(x, routing, weight) -> Tensor:
 
 # Operators rather than plain functions, so that torch.compile takes each as one node; not by
 # `custom_op`, which torch before 2.4 lacks, and this module must import there.
-_library = torch.library.Library('condconv_det', 'FRAGMENT')
+_library = library.Library('condconv_det', 'FRAGMENT')
 _library.define('mixed_matmul(Tensor x, Tensor routing, Tensor weight) -> Tensor')
 _library.impl('mixed_matmul', _launch_mixed_matmul, 'CompositeExplicitAutograd')
 _library.impl('mixed_matmul', _MixedMatmul.apply, 'Autograd')

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from torch import library
 from torch.nn import functional as F
 
 from condconv_det.ops import triton_matmul
@@ -230,10 +231,10 @@ def test_pointwise_conv_reads_and_writes_channels_last_in_place(monkeypatch):
 )
 def test_operators_keep_pytorchs_rules_for_compilers(layout, dtype):
     inputs = tensors((3, 3, 4, 5, 6), layout, dtype)
-    torch.library.opcheck(torch.ops.condconv_det.mixed_matmul.default, inputs)
+    library.opcheck(torch.ops.condconv_det.mixed_matmul.default, inputs)
     grad_y = torch.randn(3, 4, 6, dtype=dtype, device=DEVICE)
     inputs = [grad_y, *(tensor.detach() for tensor in inputs)]
-    torch.library.opcheck(torch.ops.condconv_det.expert_grads.default, inputs)
+    library.opcheck(torch.ops.condconv_det.expert_grads.default, inputs)
 
 
 @runs_kernels
