@@ -13,11 +13,6 @@ from . import triton_matmul
 from .kernels import GroupedConv, GroupedPatches, Kernel, Matmul, Pair, TritonMatmul, mix_kernels
 from .padding import same_padding
 
-if hasattr(torch.compiler, 'is_compiling'):  # torch >= 2.3
-    from torch.compiler import is_compiling
-else:
-    from torch._dynamo import is_compiling
-
 Size = int | Pair
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
@@ -103,7 +98,7 @@ def choose_kernel(
     x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Kernel:
     """The fastest of `kernels` for these shapes, as `benchmarks/kernels.py` measured them."""
-    compiling = is_compiling()  # makes one code for all batch sizes, not one unrolled for each
+    compiling = _is_compiling()  # makes one code for all batch sizes, not one unrolled for each
     on_cpu = x.device.type == 'cpu'
     if groups > 1:
         take = GroupedPatches if compiling else GroupedConv
@@ -123,6 +118,11 @@ def choose_kernel(
         if row * out_channels > 2 * BLOCK_BYTES:
             block = max(1, BLOCK_BYTES // row)
     return Matmul(stride, padding, dilation, block)
+
+
+def _is_compiling() -> bool:
+    # torch 2.1 cannot tell, nor trace the choice: its compiler leaves these layers as they are
+    return hasattr(torch.compiler, 'is_compiling') and torch.compiler.is_compiling()
 
 
 def _check(x, routing, weight, bias, groups) -> None:

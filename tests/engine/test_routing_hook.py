@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
@@ -14,6 +15,12 @@ from condconv_det.engine import RoutingHook
 
 IMAGES = torch.randn(20, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = [[i % 2, 2] if i % 3 else [] for i in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def _scope_of_its_own(monkeypatch):
+    """The runners' scope, mmengine's, ends with each test."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', {})
 
 
 class Images:
