@@ -1,6 +1,6 @@
 """Every kernel of `cond_conv2d` over a grid of shapes, beside forms that are not used.
 
-    python -m benchmarks.kernels --out docs/kernels-cpu.md
+    python -m benchmarks.kernels --out benchmarks/kernels-cpu.md
 
 `condconv_det.ops.cond_conv2d.choose_kernel` follows from this table.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.timing import interleave, ratio
+from condconv_det.ops import any_batch_conv2d
 from condconv_det.ops.cond_conv2d import choose_kernel
 from condconv_det.ops.kernels import GroupedConv, Kernel, Matmul
 
@@ -58,15 +59,10 @@ def mixed_outputs(x: Tensor, routing: Tensor, weight: Tensor, padding: int) -> T
     return (routing[:, :, None, None, None] * outputs).sum(1)
 
 
-def shifted(x: Tensor, routing: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """A depthwise kernel as one multiply-add of a shifted image for each of its taps."""
-    kernel = torch.tensordot(routing, weight, dims=1)[:, :, 0]
-    x, (height, width) = F.pad(x, [padding] * 4), x.shape[2:]
-    y = 0
-    for top, left in itertools.product(range(kernel.shape[2]), range(kernel.shape[3])):
-        tap = kernel[:, :, top, left, None, None]
-        y = y + tap * x[:, :, top : top + height, left : left + width]
-    return y
+def tap_by_tap(x: Tensor, routing: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """For each tap of the kernels a product with the shifted image, as exported files do it."""
+    groups = x.shape[1] // weight.shape[2]
+    return any_batch_conv2d(x, routing, weight, padding=padding, groups=groups)
 
 
 def one_by_one(x: Tensor, routing: Tensor, weight: Tensor, padding: int) -> Tensor:
@@ -110,7 +106,7 @@ def measure(shape: Shape, rounds: int) -> dict[str, dict[str, list[float]]]:
         'plain conv': lambda: F.conv2d(x, plain, padding=padding, groups=groups),
         **{name: lambda kernel=kernel: kernel(x, routing, weight) for name, kernel in ours.items()},
     }
-    for form in (shifted,) if groups > 1 else (one_by_one, mixed_outputs):
+    for form in (tap_by_tap,) if groups > 1 else (one_by_one, mixed_outputs, tap_by_tap):
         name = form.__name__.replace('_', ' ')
         forms[name] = lambda form=form: form(x, routing, weight, padding)
 

@@ -1,47 +1,15 @@
-import importlib
-from contextlib import contextmanager
 from unittest.mock import patch
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_paths import ALL_PATHS, MODULE, forced
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from condconv_det.ops import cond_conv2d
-from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul
-
-# of which the package exports the function of the same name
-MODULE = importlib.import_module('condconv_det.ops.cond_conv2d')
-
-# Kernels, made of stride, padding, dilation and groups, and those that can compute a kind of layer,
-# whichever `choose_kernel` would take; None leaves it the choice.
-KERNELS = {
-    'grouped': GroupedConv,
-    'matmul': lambda *geometry: Matmul(*geometry[:3]),
-    'matmul in blocks': lambda *geometry: Matmul(*geometry[:3], block=2),
-    'patches': GroupedPatches,
-}
-PATHS = {
-    'pointwise': [None, 'grouped', 'matmul', 'matmul in blocks'],
-    'dense': [None, 'grouped', 'matmul', 'matmul in blocks', 'patches'],
-    'grouped': [None, 'grouped', 'patches'],
-    'depthwise': [None, 'grouped', 'patches'],
-}
-ALL_PATHS = [(kind, path) for kind, paths in PATHS.items() for path in paths]
-
-
-@contextmanager
-def forced(path):
-    """Computes by this kernel, and sees that it was used."""
-    if path is None:
-        yield
-        return
-    with patch.object(
-        MODULE, 'choose_kernel', side_effect=lambda x, weight, *geometry: KERNELS[path](*geometry)
-    ) as choice:
-        yield choice
+from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul, TritonMatmul
 
 
 def loop_over_examples(x, routing, weight, bias, stride, padding, dilation, groups):
@@ -250,6 +218,14 @@ def test_shapes_that_reach_each_kernel(x, weight, stride, groups, kernel):
     padding = (weight[3] // 2, weight[4] // 2)
     x, weight = torch.empty(x), torch.empty(1).expand(weight)
     assert MODULE.choose_kernel(x, weight, stride, padding, ONE, groups) == kernel
+
+
+def test_triton_is_chosen_where_it_pays():
+    with patch.object(MODULE.triton_matmul, 'pays', return_value=True):
+        kernel = MODULE.choose_kernel(
+            torch.empty(2, 8, 9, 9), torch.empty(4, 8, 8, 3, 3), TWO, ONE, ONE, 1
+        )
+    assert kernel == TritonMatmul(TWO, ONE, ONE)
 
 
 def test_a_compiler_meets_no_convolution_whose_groups_are_the_batch():

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kernel_paths import PATHS, forced
 from timm.layers import CondConv2d as TimmCondConv2d
 
 from condconv_det.ops import cond_conv2d
@@ -21,8 +22,15 @@ def test_there_are_twelve_cases():
     assert len(CASES) == 12
 
 
-@pytest.mark.parametrize('case', CASES)
-def test_agrees_with_the_authors_layers_and_their_gradients(case):
+@pytest.mark.parametrize(
+    'case, path',
+    [
+        (case, path)
+        for case in CASES
+        for path in PATHS['depthwise' if case.startswith('depthwise') else 'dense']
+    ],
+)
+def test_agrees_with_the_authors_layers_and_their_gradients(case, path):
     given = {name: ARRAYS[f'{case}/{name}'] for name in ('in/x', 'in/routing', 'in/kernel')}
     arg = {
         name: ARRAYS[f'{case}/arg/{name}'].item()
@@ -43,16 +51,17 @@ def test_agrees_with_the_authors_layers_and_their_gradients(case):
     if f'{case}/in/bias' in ARRAYS.files:
         bias = torch.from_numpy(ARRAYS[f'{case}/in/bias']).requires_grad_()
 
-    y = cond_conv2d(
-        x,
-        routing,
-        weight,
-        bias,
-        stride=arg['stride'],
-        padding=arg['padding'],
-        dilation=arg['dilation'],
-        groups=in_channels if depthwise else 1,
-    )
+    with forced(path):
+        y = cond_conv2d(
+            x,
+            routing,
+            weight,
+            bias,
+            stride=arg['stride'],
+            padding=arg['padding'],
+            dilation=arg['dilation'],
+            groups=in_channels if depthwise else 1,
+        )
     y.backward(nchw(ARRAYS[f'{case}/in/grad_output']))
 
     expected = {name: ARRAYS[f'{case}/out/{name}'] for name in ('grad_routing', 'grad_kernel')}

@@ -1,0 +1,39 @@
+"""Tests by each kernel that can compute a layer, whichever `choose_kernel` would take."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul
+
+# of which the package exports the function of the same name
+MODULE = importlib.import_module('condconv_det.ops.cond_conv2d')
+
+# made of stride, padding, dilation and groups
+KERNELS = {
+    'grouped': GroupedConv,
+    'matmul': lambda *geometry: Matmul(*geometry[:3]),
+    'matmul in blocks': lambda *geometry: Matmul(*geometry[:3], block=2),
+    'patches': GroupedPatches,
+}
+# of each kind of layer; None leaves the choice
+PATHS = {
+    'pointwise': [None, 'grouped', 'matmul', 'matmul in blocks'],
+    'dense': [None, 'grouped', 'matmul', 'matmul in blocks', 'patches'],
+    'grouped': [None, 'grouped', 'patches'],
+    'depthwise': [None, 'grouped', 'patches'],
+}
+ALL_PATHS = [(kind, path) for kind, paths in PATHS.items() for path in paths]
+
+
+@contextmanager
+def forced(path: str | None) -> Iterator[None]:
+    """Computes by this kernel."""
+    if path is None:
+        yield
+        return
+    with patch.object(
+        MODULE, 'choose_kernel', side_effect=lambda x, weight, *geometry: KERNELS[path](*geometry)
+    ):
+        yield
