@@ -97,7 +97,7 @@ def _convolve(x, routing, weight, bias, stride, padding, dilation, groups) -> Te
 def choose_kernel(
     x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Kernel:
-    """The fastest of `kernels` for these shapes, as `benchmarks/kernels.py` measured them."""
+    """A kernel by shape, from what `benchmarks/kernels.py` and docs/performance.md show."""
     compiling = _is_compiling()  # makes one code for all batch sizes, not one unrolled for each
     on_cpu = x.device.type == 'cpu'
     if groups > 1:
