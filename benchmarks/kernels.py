@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from benchmarks.timing import interleave, ratio
 from condconv_det.ops import any_batch_conv2d
 from condconv_det.ops.cond_conv2d import choose_kernel
-from condconv_det.ops.kernels import GroupedConv, Kernel, Matmul
+from condconv_det.ops.kernels import GroupedConv, Kernel, Matmul, OneByOne
 
 EXPERTS = 8
 BATCHES = (1, 8, 24)
@@ -65,8 +65,8 @@ def tap_by_tap(x: Tensor, routing: Tensor, weight: Tensor, padding: int) -> Tens
     return any_batch_conv2d(x, routing, weight, padding=padding, groups=groups)
 
 
-def one_by_one(x: Tensor, routing: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """A plain convolution for each example."""
+def one_by_one_kept(x: Tensor, routing: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """A plain convolution an example, from kernels that are all mixed at once and kept."""
     kernels = torch.tensordot(routing, weight, dims=1)
     images = zip(x.split(1), kernels)
     return torch.cat([F.conv2d(image, kernel, padding=padding) for image, kernel in images])
@@ -79,6 +79,7 @@ def kernels(shape: Shape) -> dict[str, Kernel]:
     found: dict[str, Kernel] = {'grouped conv': GroupedConv(*geometry, shape.groups)}
     if shape.groups > 1:
         return found
+    found['one by one'] = OneByOne(*geometry)
     found['matmul'] = Matmul(*geometry)
     row = shape.batch * shape.in_channels * shape.kernel**2 * 4
     for mebibytes in BLOCK_MIB:
@@ -106,7 +107,7 @@ def measure(shape: Shape, rounds: int) -> dict[str, dict[str, list[float]]]:
         'plain conv': lambda: F.conv2d(x, plain, padding=padding, groups=groups),
         **{name: lambda kernel=kernel: kernel(x, routing, weight) for name, kernel in ours.items()},
     }
-    for form in (tap_by_tap,) if groups > 1 else (one_by_one, mixed_outputs, tap_by_tap):
+    for form in (tap_by_tap,) if groups > 1 else (one_by_one_kept, mixed_outputs, tap_by_tap):
         name = form.__name__.replace('_', ' ')
         forms[name] = lambda form=form: form(x, routing, weight, padding)
 

@@ -41,6 +41,7 @@ class CondConvEfficientNet(EfficientNet):
         cond_cfg: `dict(num_experts, start, share='block' | 'layer' | 'network', routing=dict())`,
             see `CondCfg`; by default the blocks of the last three stages are routed, each with one
             router, as in the authors' code. None is the static network.
+        act_cfg: of the activations; SiLU is mmdet's Swish in one operation.
         kwargs: mmdet's other arguments.
 
     Shapes:
@@ -61,6 +62,7 @@ class CondConvEfficientNet(EfficientNet):
         out_indices: Sequence[int] = (6,),
         frozen_stages: int = 0,
         cond_cfg: dict | None = None,
+        act_cfg: dict = dict(type='SiLU'),
         **kwargs,
     ) -> None:
         check_arch('arch', arch, self.arch_settings)
@@ -72,7 +74,9 @@ class CondConvEfficientNet(EfficientNet):
                     f'arch {DEEP!r} has 8 experts, got cond_cfg.num_experts='
                     f"{cond_cfg['num_experts']}; arch 'b1' has the same layers"
                 )
-        super().__init__(arch, out_indices=out_indices, frozen_stages=frozen_stages, **kwargs)
+        super().__init__(
+            arch, out_indices=out_indices, frozen_stages=frozen_stages, act_cfg=act_cfg, **kwargs
+        )
         self.frozen_stages = min(frozen_stages, len(self.layers))
         self._freeze_stages()
         blocks = [block for stage in self.layers[1:6] for block in stage]

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from condconv_det.ops.autocast import without_autocast
+
 ACTIVATIONS = ('sigmoid', 'softmax')
 
 
@@ -67,7 +69,7 @@ class Router(nn.Module):
             raise ValueError(f'x must be [B, C, H, W] or [B, C], got shape {tuple(x.shape)}')
         # at least float32; not torch.promote_types, which torch 2.1 cannot compile
         dtype = torch.float64 if self.fc.weight.dtype == torch.float64 else torch.float32
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(self.fc.weight):
             logits = x.mean((2, 3), dtype=dtype) if x.dim() == 4 else x.to(dtype)
             if self.hierarchical:
                 if previous is None:
@@ -75,7 +77,9 @@ class Router(nn.Module):
                 logits = torch.cat([logits, previous.to(dtype)], 1)
             if self.hidden is not None:
                 logits = F.relu(_linear(self.hidden, logits))
-            logits = _linear(self.fc, logits) / self.temperature
+            logits = _linear(self.fc, logits)
+            if self.temperature != 1:
+                logits = logits / self.temperature
             routing = logits.sigmoid() if self.activation == 'sigmoid' else logits.softmax(-1)
         return routing.to(self.fc.weight.dtype)
 

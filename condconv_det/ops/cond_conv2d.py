@@ -10,7 +10,17 @@ from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
 from . import triton_matmul
-from .kernels import GroupedConv, GroupedPatches, Kernel, Matmul, Pair, TritonMatmul, mix_kernels
+from .autocast import autocast_dtype, without_autocast
+from .kernels import (
+    GroupedConv,
+    GroupedPatches,
+    Kernel,
+    Matmul,
+    OneByOne,
+    Pair,
+    TritonMatmul,
+    mix_kernels,
+)
 from .padding import same_padding
 
 Size = int | Pair
@@ -19,6 +29,8 @@ HALF_TYPES = (torch.bfloat16, torch.float16)
 
 # A block of mixed kernels is about this large, which two cores' caches hold.
 BLOCK_BYTES = 6 * 2**20
+# Matrix products of fewer rows are slow.
+MIN_BLOCK = 48
 
 
 def cond_conv2d(
@@ -68,10 +80,10 @@ def cond_conv2d(
     if weight.shape[-2:] == (1, 1) and groups == 1 and padding == (0, 0):
         x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
 
-    dtype = _autocast_dtype(x)
+    dtype = autocast_dtype(x)
     if dtype is None:
         return _convolve(x, routing, weight, bias, stride, padding, dilation, groups)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         x = x.to(dtype)
         if x.is_cuda:  # reads half the bytes; a CPU would only spend time on rounding the experts
             routing, weight = routing.to(dtype), weight.to(dtype)
@@ -107,16 +119,18 @@ def choose_kernel(
     places = x.shape[2] * x.shape[3] // (stride[0] * stride[1])
     if triton_matmul.pays(x, weight, places):
         return TritonMatmul(stride, padding, dilation)
+    kernels = len(x) if weight.dtype == x.dtype else max(len(x), experts)  # in x's type
+    row = kernels * weight[0, 0].numel() * x.element_size()  # bytes, of one output channel
+    blocked = on_cpu and not compiling and x.dtype not in HALF_TYPES
     pointwise = kernel_size == [1, 1] and (stride, padding) == ((1, 1), (0, 0))
     # on large maps patches cost more than large kernels do
     if not (pointwise or compiling or (on_cpu and 3 * places <= out_channels)):
+        if blocked and len(x) > 1 and row * out_channels > 6 * BLOCK_BYTES:
+            return OneByOne(stride, padding, dilation)
         return GroupedConv(stride, padding, dilation)
     block = None
-    if on_cpu and not compiling and x.dtype not in HALF_TYPES:
-        kernels = len(x) if weight.dtype == x.dtype else max(len(x), experts)  # in x's type
-        row = kernels * weight[0, 0].numel() * x.element_size()  # bytes, of one output channel
-        if row * out_channels > 2 * BLOCK_BYTES:
-            block = max(1, BLOCK_BYTES // row)
+    if blocked and row * out_channels > 2 * BLOCK_BYTES:
+        block = max(BLOCK_BYTES // row, MIN_BLOCK)
     return Matmul(stride, padding, dilation, block)
 
 
@@ -154,7 +168,7 @@ def _check(x, routing, weight, bias, groups) -> None:
         )
     if not routing.is_floating_point():
         raise TypeError(f'routing must be floating point, got {routing.dtype}')
-    if _autocast_dtype(x):
+    if autocast_dtype(x):
         return
     if routing.dtype != x.dtype:
         raise TypeError(f'routing is {routing.dtype}, x {x.dtype}: they must agree')
@@ -163,18 +177,3 @@ def _check(x, routing, weight, bias, groups) -> None:
             f'weight is {weight.dtype}, x {x.dtype}: they must agree, '
             f'or only weight be in half precision'
         )
-
-
-def _autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """What autocast makes of x, None where it leaves x alone."""
-    if x.dtype == torch.float64:
-        return None
-    device_type = x.device.type
-    if hasattr(torch, 'get_autocast_dtype'):  # torch >= 2.4
-        if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
-            return torch.get_autocast_dtype(device_type)
-    elif device_type == 'cpu' and torch.is_autocast_cpu_enabled():
-        return torch.get_autocast_cpu_dtype()
-    elif device_type == 'cuda' and torch.is_autocast_enabled():
-        return torch.get_autocast_gpu_dtype()
-    return None

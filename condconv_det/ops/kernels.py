@@ -64,6 +64,17 @@ class MixingTwice(Kernel):
     ) -> Gradients:
         """Gradients of x, routing and weight, from that of `forward`; None where not needed."""
 
+    def _convolve(self, x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
+        return F.conv2d(x, kernel, None, self.stride, self.padding, self.dilation, groups)
+
+    def _convolve_backward(
+        self, grad: Tensor, x: Tensor, kernel: Tensor, needs: Needs, groups: int = 1
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of x and kernel, from one call, which lays out x and grad once for both."""
+        needs = needs[0], needs[1] or needs[2], False
+        geometry = self.stride, self.padding, self.dilation, False, (0, 0), groups
+        return torch.ops.aten.convolution_backward(grad, x, kernel, None, *geometry, needs)[:2]
+
 
 class _Run(Function):
     @staticmethod
@@ -88,17 +99,18 @@ def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
     """Each example's kernel, the routing-weighted sum of the experts (paper, eq. 1).
 
     Args:
-        routing: [..., E], any real weights.
+        routing: [B, E], any real weights, or [E] for one kernel.
         weight: [E, Cout, Cin/groups, kh, kw]; experts of a lower precision are mixed in routing's.
 
     Returns:
-        [..., Cout, Cin/groups, kh, kw].
+        [B, Cout, Cin/groups, kh, kw], or without B.
     """
-    weight = weight.to(routing.dtype)
+    experts = weight.to(routing.dtype).flatten(1)
     if routing.numel() == len(weight):  # one kernel: a product of matrix and vector reads faster
-        kernel = torch.mv(weight.flatten(1).mT, routing.flatten())
-        return kernel.view(*routing.shape[:-1], *weight.shape[1:])
-    return torch.tensordot(routing, weight, dims=1)
+        kernels = torch.mv(experts.mT, routing.flatten())
+    else:
+        kernels = torch.mm(routing, experts)
+    return kernels.view(*routing.shape[:-1], *weight.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -109,29 +121,15 @@ class GroupedConv(MixingTwice):
 
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
         kernel = mix_kernels(routing, weight).to(x.dtype).flatten(0, 1)
-        groups = len(x) * self.groups
-        return F.conv2d(
-            _side_by_side(x), kernel, None, self.stride, self.padding, self.dilation, groups
-        )
+        return self._convolve(_side_by_side(x), kernel, len(x) * self.groups)
 
     def backward(
         self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
     ) -> Gradients:
         batch, (_, *shape) = len(x), weight.shape
         kernel = mix_kernels(routing, weight).to(x.dtype).flatten(0, 1)
-        # both gradients from one call, which lays out x and grad once for both
-        grad_x, kernel_grad, _ = torch.ops.aten.convolution_backward(
-            grad,
-            _side_by_side(x),
-            kernel,
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            False,
-            (0, 0),
-            batch * self.groups,
-            (needs[0], needs[1] or needs[2], False),
+        grad_x, kernel_grad = self._convolve_backward(
+            grad, _side_by_side(x), kernel, needs, batch * self.groups
         )
         del kernel
         grad_routing = grad_weight = None
@@ -140,7 +138,7 @@ class GroupedConv(MixingTwice):
         if kernel_grad is not None:
             kernel_grad = kernel_grad.view(batch, *shape).to(routing.dtype)
             if needs[1]:
-                grad_routing = _routing_grad(kernel_grad.flatten(2), weight.flatten(2))
+                grad_routing = _routing_grad(kernel_grad, weight)
             if needs[2]:
                 grad_weight = mix_kernels(routing.mT, kernel_grad).to(weight.dtype)
         return grad_x, grad_routing, grad_weight
@@ -148,6 +146,53 @@ class GroupedConv(MixingTwice):
 
 def _side_by_side(x: Tensor) -> Tensor:
     return x.reshape(1, -1, *x.shape[-2:])
+
+
+@dataclass(frozen=True)
+class OneByOne(MixingTwice):
+    """A plain convolution an example.
+
+    Args:
+        examples: how many examples' kernels are mixed at a time.
+    """
+
+    examples: int = 6
+
+    def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        y = []
+        for few, of_few in zip(x.split(self.examples), routing.split(self.examples)):
+            kernels = mix_kernels(of_few, weight).to(x.dtype)
+            y += [self._convolve(image, kernel) for image, kernel in zip(few.split(1), kernels)]
+        return torch.cat(y)
+
+    def backward(
+        self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
+    ) -> Gradients:
+        experts = weight.to(routing.dtype)
+        grad_x, grad_routing = [], []
+        grad_weight = torch.zeros_like(experts) if needs[2] else None
+        # written again and again: memory is mapped once
+        buffer = experts.new_empty(min(self.examples, len(x)), *weight.shape[1:])
+        parts = (tensor.split(self.examples) for tensor in (x, routing, grad))
+        for few, of_few, grad_few in zip(*parts):
+            kernels = buffer[: len(few)]
+            torch.mm(of_few, experts.flatten(1), out=kernels.flatten(1))
+            for image, kernel, grad_image in zip(few.split(1), kernels, grad_few.split(1)):
+                of_image, of_kernel = self._convolve_backward(
+                    grad_image, image, kernel.to(x.dtype), needs
+                )
+                grad_x.append(of_image)
+                if of_kernel is not None:
+                    kernel.copy_(of_kernel)  # which is not needed any more
+            if needs[1]:
+                grad_routing.append(_routing_grad(kernels, experts))
+            if needs[2]:
+                grad_weight.flatten(1).addmm_(of_few.mT, kernels.flatten(1))
+        return (
+            torch.cat(grad_x) if needs[0] else None,
+            torch.cat(grad_routing) if needs[1] else None,
+            grad_weight.to(weight.dtype) if needs[2] else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -270,9 +315,10 @@ def _blocks(out_channels: int, block: int) -> Iterator[slice]:
 
 
 def _routing_grad(kernel_grad: Tensor, weight: Tensor) -> Tensor:
-    """[B, E] from kernels' gradients [B, M, K] and experts [E, M, K]."""
+    """[B, E] from kernels' gradients [B, Cout, ...] and experts [E, Cout, ...]."""
     weight = weight.to(kernel_grad.dtype)
-    if weight.shape[2] < 64:
-        return kernel_grad.flatten(1) @ weight.flatten(1).mT
+    if weight[0, 0].numel() < 64:
+        return torch.mm(kernel_grad.flatten(1), weight.flatten(1).mT)
+    kernel_grad, weight = kernel_grad.flatten(2), weight.flatten(2)
     # row by row: BLAS takes four times as long for few and very long inner products
     return torch.bmm(kernel_grad.transpose(0, 1), weight.permute(1, 2, 0)).sum(0)

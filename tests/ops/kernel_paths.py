@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul
+from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul, OneByOne
 
 # of which the package exports the function of the same name
 MODULE = importlib.import_module('condconv_det.ops.cond_conv2d')
@@ -13,14 +13,15 @@ MODULE = importlib.import_module('condconv_det.ops.cond_conv2d')
 # made of stride, padding, dilation and groups
 KERNELS = {
     'grouped': GroupedConv,
+    'one by one': lambda *geometry: OneByOne(*geometry[:3], examples=2),
     'matmul': lambda *geometry: Matmul(*geometry[:3]),
     'matmul in blocks': lambda *geometry: Matmul(*geometry[:3], block=2),
     'patches': GroupedPatches,
 }
 # of each kind of layer; None leaves the choice
 PATHS = {
-    'pointwise': [None, 'grouped', 'matmul', 'matmul in blocks'],
-    'dense': [None, 'grouped', 'matmul', 'matmul in blocks', 'patches'],
+    'pointwise': [None, 'grouped', 'one by one', 'matmul', 'matmul in blocks'],
+    'dense': [None, 'grouped', 'one by one', 'matmul', 'matmul in blocks', 'patches'],
     'grouped': [None, 'grouped', 'patches'],
     'depthwise': [None, 'grouped', 'patches'],
 }

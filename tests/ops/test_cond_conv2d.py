@@ -1,3 +1,4 @@
+import gc
 from unittest.mock import patch
 
 import pytest
@@ -9,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from condconv_det.ops import cond_conv2d
-from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul, TritonMatmul
+from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul, OneByOne, TritonMatmul
 
 
 def loop_over_examples(x, routing, weight, bias, stride, padding, dilation, groups):
@@ -183,11 +184,16 @@ def test_only_the_gradients_that_are_needed_are_computed(kind, path, needed):
     torch.testing.assert_close(gradients[0][needed], gradients[1][needed])
 
 
+def tensors_alive():
+    """All that Python knows of."""
+    return [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
+
+
 @pytest.mark.parametrize('kind, path', [pair for pair in ALL_PATHS if pair[1] != 'patches'])
 def test_no_kernel_per_example_is_kept_for_backward(kind, path):
     kernel, groups, padding = GEOMETRY[kind].values()
     weight = torch.randn(5, 4, 4 // groups, kernel, kernel, requires_grad=True)
-    kept = []
+    kept, before = [], {id(tensor) for tensor in tensors_alive()}
     with (
         torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t),
         forced(path),
@@ -195,7 +201,10 @@ def test_no_kernel_per_example_is_kept_for_backward(kind, path):
         x = torch.randn(3, 4, 7, 7, requires_grad=True)
         y = cond_conv2d(x, torch.rand(3, 5), weight, torch.rand(4), padding=padding, groups=groups)
     assert kept and max(shape.numel() for shape in kept) <= max(x.numel(), weight.numel())
-    assert not [shape for shape in kept if shape.numel() == 3 * weight[0].numel()]
+    kernels = 3 * weight[0].numel()
+    assert not [shape for shape in kept if shape.numel() == kernels]
+    # nor on the context, where autograd's hooks do not look
+    assert not [t for t in tensors_alive() if t.shape.numel() == kernels and id(t) not in before]
     y.sum().backward()
 
 
@@ -212,6 +221,9 @@ ONE, TWO = (1, 1), (2, 2)
         ((8, 64, 38, 38), (8, 64, 64, 3, 3), TWO, 1, GroupedConv(TWO, ONE)),
         ((8, 64, 5, 5), (8, 128, 64, 3, 3), TWO, 1, Matmul(TWO, ONE)),
         ((8, 256, 5, 5), (8, 512, 256, 3, 3), ONE, 1, Matmul(ONE, ONE, block=85)),
+        ((24, 512, 5, 5), (8, 512, 512, 3, 3), ONE, 1, Matmul(ONE, ONE, block=48)),
+        ((8, 512, 14, 14), (8, 512, 512, 3, 3), ONE, 1, OneByOne(ONE, ONE)),
+        ((1, 512, 14, 14), (8, 512, 512, 3, 3), ONE, 1, GroupedConv(ONE, ONE)),
     ],
 )
 def test_shapes_that_reach_each_kernel(x, weight, stride, groups, kernel):
