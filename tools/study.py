@@ -5,12 +5,15 @@ Run again after an interruption, it goes on where it was. docs/study.md explains
 """
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
 
-from condconv_det.study.plan import Study, plan_runs, write_configs
+import torch
+
+from condconv_det.study.plan import Study
+from condconv_det.study.report import write_report
+from condconv_det.study.runs import plan_runs, write_configs
 from condconv_det.study.trainings import Trainings
 
 TOOLS = Path(__file__).parent
@@ -26,19 +29,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--threads',
         type=int,
-        help="of each training; default: OMP_NUM_THREADS, or the machine's cores over --jobs",
+        help="of each training (PyTorch's, which OMP_NUM_THREADS sets, over --jobs)",
+    )
+    parser.add_argument(
+        '--resamples', type=int, default=1000, help='of the bootstrap (%(default)s)'
     )
     args = parser.parse_args()
-    for name in ('jobs', 'threads'):
+    for name in ('jobs', 'threads', 'resamples'):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name} must be at least 1, got {value}')
     return args
-
-
-def threads_each(jobs: int) -> int:
-    """Threads of each of several trainings, when nobody says how many."""
-    return int(os.environ.get('OMP_NUM_THREADS', max(1, len(os.sched_getaffinity(0)) // jobs)))
 
 
 def say(line: str) -> None:
@@ -51,13 +52,16 @@ def main() -> None:
     try:
         study = Study.fromfile(args.study)
         args.out.mkdir(parents=True, exist_ok=True)
-        threads = args.threads or threads_each(args.jobs)
+        threads = args.threads or max(1, torch.get_num_threads() // args.jobs)
         trainings = Trainings(TOOLS, args.out, args.jobs, threads, say)
         write_configs(study, args.out)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     runs = plan_runs(study, args.out)
-    failed = trainings.carry_out(runs)
+    with trainings:
+        failed = trainings.carry_out(runs)
+        say('\n' + write_report(study, runs, args.out, args.resamples))
+        say(f'also in {args.out}: results.md, results.json, val_mAP.png')
     if failed:
         sys.exit(f'error: failed: {", ".join(run.name for run in failed)}')
 

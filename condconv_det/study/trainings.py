@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from .plan import SPLITS, Run
+from .plan import SPLITS
+from .runs import Run
 from .work_dirs import read_metrics
 
 LOG_LINES = 15  # of a failed command's output
@@ -22,7 +23,7 @@ class RunFailed(Exception):
 
 
 class Trainings:
-    """Carries out what is left of a study's runs, and tells how they went.
+    """Carries out what is left of a study's runs, and tells how they went; a context manager.
 
     Args:
         tools: folder of train.py and test.py.
@@ -52,6 +53,12 @@ class Trainings:
         self.stopped = False
         self.starting = threading.Lock()
 
+    def __enter__(self) -> 'Trainings':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.close()
+
     def carry_out(self, runs: Sequence[Run]) -> dict[Run, str]:
         """Carries out runs, each after the one it starts from; returns why some failed."""
         left = [run for run in runs if not run.is_done]
@@ -66,8 +73,9 @@ class Trainings:
                     # which is ahead in the queue, so that waiting for it ends
                     start = futures.get(run.start)
                     futures[run] = pool.submit(self._carry_out, run, start)
-                for ended, future in enumerate(as_completed(futures.values()), 1):
-                    (run,) = [run for run in left if futures[run] is future]
+                of_future = {future: run for run, future in futures.items()}
+                for ended, future in enumerate(as_completed(of_future), 1):
+                    run = of_future[future]
                     try:
                         result = future.result()
                     except RunFailed as error:

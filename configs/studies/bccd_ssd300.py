@@ -25,7 +25,7 @@ arms = {
     'e8_zero-sum': dict(config=condconv, custom_hooks=zero_sum),
     'e8_slow': dict(config=condconv, cfg_options=slow_experts),
     'e8_zero-sum_slow': dict(config=condconv, cfg_options=slow_experts, custom_hooks=zero_sum),
-    # twice the training: compare these two with each other
+    # twice the training
     'static_from-static': dict(config=static, start_from='static'),
-    'e8_from-static': dict(config=condconv, start_from='static'),
+    'e8_from-static': dict(config=condconv, start_from='static', baseline='static_from-static'),
 }
