@@ -98,24 +98,6 @@ def make_rows(study: Study, runs: Sequence[Run], num_resamples: int) -> list[Row
         maps[split] = {key: _whole_map(found) for key, found in matches.items()}
         drawn = resample_maps(list(matches.values()), num_resamples) if matches else []
         resampled[split] = dict(zip(matches, drawn))
-
-    def difference(arm: Arm, split: str) -> Difference | None:
-        both = [
-            seed
-            for seed in study.seeds
-            if {(arm.name, seed), (arm.baseline, seed)} <= maps[split].keys()
-        ]
-        if arm.name == arm.baseline or not both:
-            return None
-        ours, theirs = (
-            np.stack([resampled[split][name, seed] for seed in both])
-            for name in (arm.name, arm.baseline)
-        )
-        mean = np.mean(
-            [maps[split][arm.name, seed] - maps[split][arm.baseline, seed] for seed in both]
-        )
-        return Difference(float(mean), *difference_interval(ours, theirs), len(both))
-
     # one that never trained may not even build
     arms = [arm for arm in study.arms.values() if any(run.arm == arm.name for run in done)]
     image_seconds = time_per_image(arms)
@@ -128,14 +110,29 @@ def make_rows(study: Study, runs: Sequence[Run], num_resamples: int) -> list[Row
                 arm.name,
                 arm.baseline,
                 {s: {run.seed: maps[s][arm.name, run.seed] for run in of_arm} for s in SPLITS},
-                {split: difference(arm, split) for split in SPLITS},
+                {s: _difference(arm, study.seeds, maps[s], resampled[s]) for s in SPLITS},
                 cost.parameters,
                 cost.multiply_adds,
                 image_seconds[arm.name],
-                float(np.mean([training_seconds(run.work_dir) for run in of_arm])),
+                statistics.mean(training_seconds(run.work_dir) for run in of_arm),
             )
         )
     return rows
+
+
+def _difference(
+    arm: Arm,
+    seeds: Sequence[int],
+    maps: dict[tuple[str, int], float],
+    resampled: dict[tuple[str, int], ndarray],
+) -> Difference | None:
+    pairs = [((arm.name, seed), (arm.baseline, seed)) for seed in seeds]
+    pairs = [(ours, theirs) for ours, theirs in pairs if ours in maps and theirs in maps]
+    if arm.name == arm.baseline or not pairs:
+        return None
+    mean = statistics.mean(maps[ours] - maps[theirs] for ours, theirs in pairs)
+    ours, theirs = (np.stack([resampled[key] for key in keys]) for keys in zip(*pairs))
+    return Difference(mean, *difference_interval(ours, theirs), len(pairs))
 
 
 def _match(study: Study, run: Run, split: str) -> list[ClassMatches]:

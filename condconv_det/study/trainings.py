@@ -80,7 +80,7 @@ class Trainings:
                         result = future.result()
                     except RunFailed as error:
                         failed[run] = str(error)
-                        result = f'FAILED, {error}'
+                        result = f'FAILED {error}'
                     elapsed = (time.monotonic() - began) / 60
                     to_go = elapsed / ended * (len(left) - ended)
                     self.say(

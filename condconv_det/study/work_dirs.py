@@ -12,7 +12,8 @@ def schedule_options(cfg: Config, epochs: int) -> dict[str, int]:
     Schedulers that end with the training still do; warm-ups that count steps stay as they are.
 
     Raises:
-        ValueError: the training does not count epochs, or a scheduler has stages of its own.
+        ValueError: the training does not count epochs, or a scheduler has milestones or a part of
+            the epochs.
     """
     planned = cfg.train_cfg.get('max_epochs')
     if planned is None:
@@ -23,18 +24,15 @@ def schedule_options(cfg: Config, epochs: int) -> dict[str, int]:
         'train_cfg.val_interval': interval,
         'default_hooks.checkpoint.interval': interval,
     }
-    for index, scheduler in enumerate(cfg.param_scheduler):
+    for index, scheduler in enumerate(cfg.get('param_scheduler') or []):
         if not scheduler.get('by_epoch', True):
             continue
         lasts = [key for key in ('T_max', 'end') if key in scheduler]
-        if (
-            scheduler.get('begin', 0)
-            or any(scheduler[key] != planned for key in lasts)
-            or not lasts
-        ):
+        whole = lasts and all(scheduler[key] == planned for key in lasts)
+        if not whole or scheduler.get('begin', 0) or 'milestones' in scheduler:
             raise ValueError(
-                f'{cfg.filename}: param_scheduler[{index}], {scheduler.type}, does not go from the '
-                f'first of {planned} epochs to the last, so it cannot be resized'
+                f'{cfg.filename}: param_scheduler[{index}], {scheduler.type}, does not go evenly '
+                f'from the first of {planned} epochs to the last, so it cannot be resized'
             )
         options.update({f'param_scheduler.{index}.{key}': epochs for key in lasts})
     return options

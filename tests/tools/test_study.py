@@ -11,9 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 
 from condconv_det.data.shapes import make_shapes
 from condconv_det.study import trainings
@@ -92,7 +92,7 @@ def run_study(folder, monkeypatch):
                 self.output = stdout
 
             def wait(self):
-                for kept in (MMLogger, DefaultScope, Visualizer):
+                for kept in (MMLogger, DefaultScope, DetLocalVisualizer):
                     monkeypatch.setattr(kept, '_instance_dict', {})
                 with monkeypatch.context() as patch, redirect_stdout(self.output):
                     patch.setattr(sys, 'argv', self.args)
