@@ -139,5 +139,5 @@ class Trainings:
         """Ends what runs, and lets nothing start."""
         with self.starting:
             self.stopped = True
-            for process in self.processes:
+            for process in list(self.processes):  # which their threads empty
                 process.terminate()

@@ -22,7 +22,7 @@ assert all(Path(path).exists() for path in start), start
 last = work_dir / 'last_checkpoint'
 begun = int(last.read_text()[-5]) if '--resume' in sys.argv else 0
 (out / f'{name}.pid').write_text(str(os.getpid()))
-print('threads', os.environ['OMP_NUM_THREADS'])
+print('threads', os.environ['OMP_NUM_THREADS'], flush=True)
 if name.startswith('broken'):
     sys.exit('no such layer')
 if name.startswith('meets'):  # ends when another training runs beside it

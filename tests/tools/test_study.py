@@ -136,7 +136,7 @@ def test_it_trains_tests_and_compares_and_goes_on_where_it_ended(run_study, caps
     assert 'tools/train.py out/e8/config.py --work-dir out/e8/seed0 --cfg-options' in out
     assert 'broken/seed0/train.log:\n' in out and 'nowhere' in out
     assert 'Missing: e8, seed 1.' in out and 'Missing: broken, seed 0, 1.' in out
-    assert 'epoch_2.pth' in Path('out/e8/seed0/train.log').read_text()  # the static one's
+    assert 'static/seed0/epoch_2.pth' in Path('out/e8/seed0/train.log').read_text()
 
     calls = run_study('--resamples', '20')
     assert calls == [
