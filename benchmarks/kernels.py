@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.timing import interleave, ratio
+from benchmarks.timing import ratio
+from condconv_det.analysis.interleave import interleave
 from condconv_det.ops import any_batch_conv2d
 from condconv_det.ops.cond_conv2d import choose_kernel
 from condconv_det.ops.kernels import GroupedConv, Kernel, Matmul, OneByOne

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from benchmarks.forms import MixedOutputs, plain_conv, timm_conv
 from benchmarks.subject import LAYER_PASSES, Subject
-from benchmarks.timing import Call
 from condconv_det import CondConv2d
+from condconv_det.analysis.interleave import Call
 
 LARGEST_BATCH = 128
 

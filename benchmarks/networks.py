@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.forms import replace_layers, timm_conv
 from benchmarks.layers import Geometry, distinct, routed_geometries
 from benchmarks.subject import NETWORK_PASSES, Subject, sgd_step
-from benchmarks.timing import Call
+from condconv_det.analysis.interleave import Call
 
 from mmdet.structures import DetDataSample  # isort: skip  mmdet imports only after condconv_det
 

@@ -12,7 +12,8 @@ import statistics
 import torch
 import torchvision
 
-from benchmarks.timing import interleave, ratio
+from benchmarks.timing import ratio
+from condconv_det.analysis.interleave import interleave
 from condconv_det.compat.mmcv_ext import install
 
 

@@ -26,7 +26,8 @@ from benchmarks.layers import TYPICAL, distinct, expert_subjects, layer_subjects
 from benchmarks.networks import backbone_subjects, detector_subjects, networks_geometries
 from benchmarks.report import goals_table, label, summary, write_report
 from benchmarks.subject import Subject, check_same
-from benchmarks.timing import copy_bandwidth, interleave, peak_memory
+from benchmarks.timing import copy_bandwidth, peak_memory
+from condconv_det.analysis.interleave import interleave
 
 LEVELS = ('layers', 'experts', 'backbones', 'detectors')
 MODES = ('inference', 'training')

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Call
+from condconv_det.analysis.interleave import Call
 
 # Forms that compute the same from the same experts.
 SAME = ('ours', 'timm', 'outputs')

@@ -14,7 +14,8 @@ from condconv_det.analysis import measure_config
 from condconv_det.layers import CondConv2d, CondLinear
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-ALL = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
+NO_NETWORKS = ('_base_', 'studies')
+ALL = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name not in NO_NETWORKS)
 CLASSIFIERS = [path for path in ALL if path.stem.endswith(('_in1k', '-crops'))]
 ROUTED = [path for path in ALL if '-condconv-e' in path.name]
 # A static twin differs by the switch alone, so that one of them is enough.

@@ -10,7 +10,10 @@ from mmengine.config import Config
 from condconv_det.analysis import image_size, measure_config
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
+NO_NETWORKS = ('_base_', 'studies')
+CONFIGS = sorted(
+    path for path in ROOT.glob('configs/*/*.py') if path.parent.name not in NO_NETWORKS
+)
 METAFILES = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
 ENTRIES = [
     entry for path in METAFILES for entry in yaml.safe_load((ROOT / path).read_text())['Models']

@@ -7,14 +7,16 @@ again after an interruption, it goes on from the last checkpoints.
 """
 
 import argparse
-import json
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from mmengine.config import Config
+
 from condconv_det.analysis.curves import plot_curves, read_scalars
+from condconv_det.study.work_dirs import is_trained, read_metrics, schedule_options
 
 TOOLS = Path(__file__).parent
 CONFIGS = TOOLS.parent / 'configs' / 'bccd'
@@ -53,16 +55,11 @@ def run(tool: str, *args: object) -> None:
 def train(config: Path, work_dir: Path, epochs: int, seed: int, *options: str) -> Path:
     """Trains to the last of `epochs`, or goes on to it, and returns its checkpoint."""
     checkpoint = work_dir / f'epoch_{epochs}.pth'
-    last = work_dir / 'last_checkpoint'  # written when the checkpoint is whole
-    if not (last.exists() and Path(last.read_text()).name == checkpoint.name):
-        interval = max(1, epochs // 12)
+    if not is_trained(checkpoint):
+        length = schedule_options(Config.fromfile(config), epochs)
         run(
             *('train.py', config, '--work-dir', work_dir, '--resume', '--cfg-options'),
-            f'train_cfg.max_epochs={epochs}',
-            f'train_cfg.val_interval={interval}',
-            f'default_hooks.checkpoint.interval={interval}',
-            f'param_scheduler.1.T_max={epochs}',
-            f'param_scheduler.1.end={epochs}',
+            *(f'{key}={value}' for key, value in length.items()),
             f'randomness.seed={seed}',
             *options,
         )
@@ -72,12 +69,12 @@ def train(config: Path, work_dir: Path, epochs: int, seed: int, *options: str) -
 def evaluate(config: Path, checkpoint: Path, name: str, *options: str) -> dict[str, float]:
     """What the test tool measures, kept in a folder `name` beside the checkpoint."""
     work_dir = checkpoint.parent / name
-    if not list(work_dir.glob('*/*.json')):
+    if read_metrics(work_dir) is None:
         run(
             *('test.py', config, checkpoint, '--work-dir', work_dir),
             *(('--cfg-options', *options) if options else ()),
         )
-    return json.loads(max(work_dir.glob('*/*.json')).read_text())
+    return read_metrics(work_dir)
 
 
 def main() -> None:

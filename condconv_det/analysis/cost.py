@@ -98,6 +98,27 @@ def image_size(cfg: Config) -> tuple[int, int]:
     raise ValueError('the test pipeline has no Resize with a scale and no crop; give a size')
 
 
+def build_network(cfg: Config, size: tuple[int, int] | None = None) -> tuple[nn.Module, dict]:
+    """Builds a config's detector or classifier, and what its `forward` takes beside one image.
+
+    Args:
+        cfg: the config; it is not changed.
+        size: height and width of the image; None is the config's test size.
+    """
+    shape = size or image_size(cfg)
+    scope = cfg.get('default_scope', 'mmdet')
+    init_default_scope(scope)
+    inputs = dict(mode='tensor')
+    if scope == 'mmdet':
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=shape, ori_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0)
+            )
+        )
+        inputs['data_samples'] = [sample]
+    return MODELS.build(cfg.model), inputs
+
+
 def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
     """Builds a config's detector or classifier and counts what one image costs.
 
@@ -105,23 +126,10 @@ def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
     on.
 
     Args:
-        cfg: the config; it is not changed.
-        size: height and width; None is the config's test size.
+        cfg, size: as in `build_network`.
     """
-    height, width = size or image_size(cfg)
-    scope = cfg.get('default_scope', 'mmdet')
-    init_default_scope(scope)
-    inputs = dict(mode='tensor')
-    if scope == 'mmdet':
-        shape = (height, width)
-        sample = DetDataSample(
-            metainfo=dict(
-                img_shape=shape, ori_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0)
-            )
-        )
-        inputs['data_samples'] = [sample]
-    model = MODELS.build(cfg.model)
+    model, inputs = build_network(cfg, size)
     # Shapes alone decide every figure, and fake tensors have no more; a second stage needs boxes.
     two_stage = getattr(model, 'with_roi_head', False)
     with nullcontext() if two_stage else FakeTensorMode(allow_non_fake_inputs=True):
-        return measure_cost(model, torch.zeros(1, 3, height, width), **inputs)
+        return measure_cost(model, torch.zeros(1, 3, *(size or image_size(cfg))), **inputs)

@@ -5,33 +5,48 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+from numpy import ndarray
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
 
-def read_scalars(log: Path, key: str) -> tuple[list[float], list[float]]:
+def read_scalars(log: Path, key: str, beside: str | None = None) -> tuple[list[float], list[float]]:
     """Steps and values of one scalar, such as 'loss' or 'coco/bbox_mAP', in the order of steps.
 
     Args:
         log: `vis_data/scalars.json` of a run, one json object a line; or a work_dir, whose runs
             are one training with interruptions. A step that was logged twice counts as it was
             last.
+        key: of the scalar.
+        beside: only where this one was logged too: 'lr' marks training, which has a 'time' as
+            validation has one.
 
     Raises:
         ValueError: the log does not hold the scalar.
     """
     files = sorted(log.glob('*/vis_data/scalars.json')) if log.is_dir() else [log]
     records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    found = {record['step']: record[key] for record in records if key in record}
+    wanted = {key, beside or key}
+    found = {record['step']: record[key] for record in records if wanted <= set(record)}
     if not found:
         raise ValueError(f'{log} has no scalar {key!r}')
     steps = sorted(found)
     return steps, [found[step] for step in steps]
 
 
+def training_seconds(work_dir: Path) -> float:
+    """Time that a work_dir's training steps took, of all its runs; validations do not count.
+
+    Each logged time, the mean of the steps before it, stands for the steps since the last one.
+    """
+    steps, values = read_scalars(work_dir, 'time', beside='lr')
+    return float(np.dot(np.diff(steps, prepend=0), values))
+
+
 def plot_curves(
-    logs: Sequence[Path],
+    logs: Sequence[Path | Sequence[Path]],
     keys: Sequence[str],
     out: Path,
     labels: Sequence[str] | None = None,
@@ -40,7 +55,8 @@ def plot_curves(
     """Draws scalars of one or several logs over their steps into a PNG.
 
     Args:
-        logs: as in `read_scalars`; one curve a key for each.
+        logs: as in `read_scalars`; one curve a key for each. Several in the place of one, such as
+            a training's seeds, are their mean with a band from the least to the greatest.
         keys: scalars to draw.
         out: the PNG; its folder must exist.
         labels: one a log, in front of the keys in the legend.
@@ -48,8 +64,12 @@ def plot_curves(
     figure, axes = plt.subplots(figsize=(7, 4.5), layout='constrained')
     for log, label in zip(logs, labels or [''] * len(logs)):
         for key in keys:
-            steps, values = read_scalars(Path(log), key)
-            axes.plot(steps, values, marker='.', label=f'{label} {key}'.strip())
+            steps, values = _read_alike([log] if isinstance(log, str | Path) else log, key)
+            (line,) = axes.plot(steps, values.mean(0), marker='.', label=f'{label} {key}'.strip())
+            if len(values) > 1:
+                axes.fill_between(
+                    steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15, lw=0
+                )
     axes.set_xlabel(xlabel)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
@@ -57,3 +77,10 @@ def plot_curves(
     figure.savefig(out, dpi=110)
     plt.close(figure)
     return out
+
+
+def _read_alike(logs: Sequence[Path], key: str) -> tuple[list[float], ndarray]:
+    """The steps that all logs have, [S], and each log's values there, [len(logs), S]."""
+    found = [dict(zip(*read_scalars(Path(log), key))) for log in logs]
+    steps = sorted(set.intersection(*map(set, found)))
+    return steps, np.array([[values[step] for step in steps] for values in found])

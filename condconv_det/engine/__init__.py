@@ -1,6 +1,13 @@
-"""Hooks for mmengine's runner."""
+"""Hooks for mmengine's runner, and how its optimizers see experts."""
 
 from .class_check_hook import ClassCheckHook
+from .optim_wrapper_constructor import CondConvOptimWrapperConstructor
 from .routing_hook import RoutingHook
+from .zero_sum_start_hook import ZeroSumStartHook
 
-__all__ = ['ClassCheckHook', 'RoutingHook']
+__all__ = [
+    'ClassCheckHook',
+    'CondConvOptimWrapperConstructor',
+    'RoutingHook',
+    'ZeroSumStartHook',
+]

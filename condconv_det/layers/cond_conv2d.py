@@ -148,7 +148,7 @@ class CondConv2d(nn.Conv2d):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         load_router(self.router, state_dict, prefix)
-        load_kernel(self, self.activation, state_dict, prefix)
+        load_kernel(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn, recurse: bool = True):

@@ -47,13 +47,14 @@ class CondLinear(nn.Linear):
         self.weight = mark_expert_axis(nn.Parameter(experts))
         self.reset_parameters()
         self.router = Router(in_features, num_experts, **routing).to(self.weight)
+        self.activation = self.router.activation
 
     def forward(self, x: Tensor) -> Tensor:
         return cond_linear(x, self.router(x), self.weight, self.bias)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         load_router(self.router, state_dict, prefix, expert_dim=3)
-        load_kernel(self, self.router.activation, state_dict, prefix)
+        load_kernel(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __setstate__(self, state: dict) -> None:

@@ -17,11 +17,16 @@ def mark_expert_axis(weight: nn.Parameter) -> nn.Parameter:
     return weight
 
 
+def has_expert_axis(weight: Tensor) -> bool:
+    """Whether a weight is E kernels, those of a routed layer."""
+    return getattr(weight, 'has_expert_axis', False)
+
+
 _plain_fans = init._calculate_fan_in_and_fan_out
 
 
 def _fans_of_one_kernel(tensor: Tensor) -> tuple[int, int]:
-    return _plain_fans(tensor[0] if getattr(tensor, 'has_expert_axis', False) else tensor)
+    return _plain_fans(tensor[0] if has_expert_axis(tensor) else tensor)
 
 
 init._calculate_fan_in_and_fan_out = _fans_of_one_kernel

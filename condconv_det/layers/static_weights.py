@@ -16,16 +16,27 @@ from .router import Router
 NOISE = 0.25
 
 
-def load_kernel(
-    layer: nn.Module, activation: str, state_dict: dict[str, Tensor], prefix: str
-) -> None:
-    """Replaces a static kernel in `state_dict`, on its way into a routed layer, by experts.
-
-    The noise depends on nothing but the layer's name, so that all processes load the same.
+def split_kernel(kernel: Tensor, num_experts: int, activation: str, seed: int) -> Tensor:
+    """Experts [E, *kernel] that mix to the kernel wherever all routing weights are alike.
 
     Args:
-        layer: its `weight` is [E, *kernel].
+        kernel: of any shape.
+        num_experts: E, at least 1.
         activation: of the router whose weights mix the experts.
+        seed: of the noise, which nothing else decides, so that all processes make the same.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(num_experts, *kernel.shape, generator=generator)
+    noise -= noise.mean(0)
+    scale = 2 / num_experts if activation == 'sigmoid' else 1.0
+    return scale * kernel + noise.to(kernel) * (NOISE * kernel.std(correction=0))
+
+
+def load_kernel(layer: nn.Module, state_dict: dict[str, Tensor], prefix: str) -> None:
+    """Replaces a static kernel in `state_dict`, on its way into a routed layer, by experts.
+
+    Args:
+        layer: its `weight` is [E, *kernel], its `activation` that of the router.
         state_dict, prefix: as `nn.Module._load_from_state_dict` gets them.
 
     Raises:
@@ -45,12 +56,8 @@ def load_kernel(
             f'{key}: the checkpoint has a kernel of {list(kernel.shape)}, the network '
             f'{num_experts} experts of {shape}: they are of different architectures'
         )
-    generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-    noise = torch.randn(num_experts, *shape, generator=generator)
-    noise -= noise.mean(0)
-    scale = 2 / num_experts if activation == 'sigmoid' else 1.0
-    noise = noise.to(kernel) * (NOISE * kernel.std(correction=0))
-    state_dict[key] = scale * kernel + noise
+    seed = zlib.crc32(key.encode())
+    state_dict[key] = split_kernel(kernel, num_experts, layer.activation, seed)
 
 
 def load_router(

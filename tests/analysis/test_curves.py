@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
-from condconv_det.analysis.curves import plot_curves, read_scalars
+from condconv_det.analysis.curves import plot_curves, read_scalars, training_seconds
 
 
 @pytest.fixture
@@ -34,3 +36,37 @@ def test_names_a_scalar_that_the_log_lacks(log):
 def test_draws_a_png(log, tmp_path):
     out = plot_curves([log, log], ['loss'], tmp_path / 'loss.png', labels=['a', 'b'])
     assert out.read_bytes().startswith(b'\x89PNG')
+
+
+def test_training_time_counts_steps_not_validations(tmp_path):
+    path = tmp_path / 'work_dir' / '20260101_000000' / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    records = [
+        dict(step=10, time=0.5, lr=0.1, loss=2.0),
+        dict(step=1, time=9.0),  # validation, which counts epochs
+        dict(step=30, time=0.2, lr=0.1, loss=1.0),
+    ]
+    path.write_text('\n'.join(map(json.dumps, records)))
+    assert training_seconds(tmp_path / 'work_dir') == pytest.approx(10 * 0.5 + 20 * 0.2)
+
+
+def test_several_logs_are_drawn_as_their_mean_and_range(tmp_path, monkeypatch):
+    logs = []
+    for number, losses in enumerate(([4, 2, 1], [2, 4])):
+        logs.append(tmp_path / f'{number}.json')
+        records = [dict(step=step, loss=loss) for step, loss in enumerate(losses)]
+        logs[-1].write_text('\n'.join(map(json.dumps, records)))
+    lines, bands = [], []
+    monkeypatch.setattr(Axes, 'plot', spy(Axes.plot, lines))
+    monkeypatch.setattr(Axes, 'fill_between', spy(Axes.fill_between, bands))
+    plot_curves([logs, logs[0]], ['loss'], tmp_path / 'loss.png', ['both', 'one'])
+    assert lines == [([0, 1], [3, 3]), ([0, 1, 2], [4, 2, 1])]  # the steps that both have
+    assert bands == [([0, 1], [2, 2], [4, 4])]
+
+
+def spy(draw, calls):
+    def drawn(axes, *values, **options):
+        calls.append(tuple(np.asarray(value).tolist() for value in values))
+        return draw(axes, *values, **options)
+
+    return drawn

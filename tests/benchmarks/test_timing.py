@@ -4,46 +4,6 @@ import torch
 from benchmarks import timing
 
 
-class Clock:
-    """Time that passes only in calls."""
-
-    def __init__(self):
-        self.now = 0.0
-        self.log = []
-
-    def call(self, name, duration):
-        def advance():
-            self.now += duration
-            self.log.append(name)
-
-        return advance
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(timing.time, 'perf_counter', lambda: clock.now)
-    return clock
-
-
-def test_calls_take_turns_and_each_is_first_in_turn(clock):
-    calls = dict(a=clock.call('a', 1), b=clock.call('b', 2), c=clock.call('c', 4))
-    times = timing.interleave(calls, rounds=3)
-    assert times == dict(a=[1, 1, 1], b=[2, 2, 2], c=[4, 4, 4])
-    assert ''.join(clock.log) == 'abc' + 'abc' + 'bca' + 'cab'
-
-
-def test_a_short_call_is_repeated_and_its_time_is_one_calls(clock):
-    times = timing.interleave({'short': clock.call('short', timing.SHORTEST / 4)}, rounds=1)
-    assert times['short'] == [pytest.approx(timing.SHORTEST / 4)]
-    assert len(clock.log) == 1 + 4
-
-
-def test_no_round_starts_after_the_budget_once_there_are_three(clock):
-    assert len(timing.interleave({'a': clock.call('a', 1)}, rounds=9, budget=0)['a']) == 3
-    assert len(timing.interleave({'a': clock.call('a', 1)}, rounds=9, budget=4.5)['a']) == 5
-
-
 def test_ratio_is_the_median_of_ratios_within_rounds():
     assert timing.ratio([2, 30, 9], [1, 10, 1]) == 3
 

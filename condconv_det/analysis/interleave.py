@@ -1,0 +1,57 @@
+"""Times of calls that compete with each other."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import torch
+
+Call = Callable[[], object]
+
+# A measurement shorter than this says more about the clock than about the call.
+SHORTEST = 0.005
+FEWEST_ROUNDS = 3
+
+
+def seconds(call: Call, device: str, repeats: int = 1) -> float:
+    """Wall-clock time of one call, kernels included; the mean of `repeats` in a row."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / repeats
+
+
+def interleave(
+    calls: Mapping[str, Call], rounds: int, device: str = 'cpu', budget: float = math.inf
+) -> dict[str, list[float]]:
+    """Times of calls that take turns within a round, so that a busy machine slows all alike.
+
+    Each round starts with the next call, and a short call is repeated within its turn. Before the
+    first round every call runs once.
+
+    Args:
+        calls: by name.
+        rounds: at least 1.
+        device: 'cpu' or 'cuda'.
+        budget: seconds after which no round starts, once there are three.
+
+    Returns:
+        Seconds of each call, one a round, under the calls' names.
+    """
+    repeats = {
+        name: math.ceil(SHORTEST / min(SHORTEST, seconds(call, device)))
+        for name, call in calls.items()
+    }
+    times = {name: [] for name in calls}
+    order = deque(calls)
+    deadline = time.perf_counter() + budget
+    for done in range(rounds):
+        if done >= FEWEST_ROUNDS and time.perf_counter() > deadline:
+            break
+        for name in order:
+            times[name].append(seconds(calls[name], device, repeats[name]))
+        order.rotate(-1)
+    return times

@@ -1,0 +1,128 @@
+"""A study file read: what it compares."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+
+from condconv_det.layers.cond_cfg import check_keys
+
+from .work_dirs import schedule_options
+
+SPLITS = ('val', 'test')
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train, the same for every seed.
+
+    Args:
+        name: of its folder and its row in the table.
+        cfg: the config with the arm's options and the study's length.
+        baseline: name of the arm that it is compared with.
+        start_from: name of the arm whose checkpoint of the same seed it starts from; None starts as
+            the config says.
+    """
+
+    name: str
+    cfg: Config
+    baseline: str
+    start_from: str | None = None
+
+    def annotations(self, split: str) -> str:
+        """COCO json of a split."""
+        return self.cfg[f'{split}_evaluator'].ann_file
+
+    def classes(self, split: str) -> tuple[str, ...] | None:
+        """Those of a split that count; None is all."""
+        return self.cfg[f'{split}_dataloader'].dataset.get('metainfo', {}).get('classes')
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms, each to be trained with every seed.
+
+    Args:
+        arms: by name; an arm that another one starts from comes before it.
+        baseline: the arm that the others are compared with, unless they name one of their own.
+        seeds: one training of each arm for each.
+        epochs: of every training.
+    """
+
+    arms: dict[str, Arm] = field(repr=False)
+    baseline: str
+    seeds: tuple[int, ...]
+    epochs: int
+
+    @classmethod
+    def fromfile(cls, path: Path) -> 'Study':
+        """Reads a study file; its configs' paths count from its own folder.
+
+        Raises:
+            FileNotFoundError: the study, or the config of an arm, does not exist.
+            ValueError: a key is unknown or missing, or a value does not make sense.
+        """
+        given = Config.fromfile(path, lazy_import=False).to_dict()
+        missing = {'arms', 'baseline', 'epochs', 'seeds'} - set(given)
+        if missing:
+            raise ValueError(f'{path} lacks {sorted(missing)}')
+        arms, seeds, epochs = given['arms'], given['seeds'], given['epochs']
+        if not isinstance(epochs, int) or epochs < 1:
+            raise ValueError(f'{path}: epochs must be at least 1, got {epochs!r}')
+        if not isinstance(seeds, list | tuple) or not seeds or len(set(seeds)) < len(seeds):
+            raise ValueError(f'{path}: seeds must be different numbers, got {seeds!r}')
+        baselines = {name: arm.get('baseline', given['baseline']) for name, arm in arms.items()}
+        for baseline in (given['baseline'], *baselines.values()):
+            if baseline not in arms:
+                raise ValueError(f'{path}: baseline {baseline!r} is none of {list(arms)}')
+        for name in arms:
+            if not re.fullmatch(r'\w[\w.-]*', name):
+                raise ValueError(f'{path}: an arm is named like a folder, got {name!r}')
+        ordered = _in_order_of_start(path, arms)
+        read = {
+            name: _read_arm(path, name, arms[name], baselines[name], epochs) for name in ordered
+        }
+        for split in SPLITS:
+            files = {arm.annotations(split) for arm in read.values()}
+            if len(files) > 1:
+                raise ValueError(
+                    f'{path}: arms are compared on one {split} set, got {sorted(files)}'
+                )
+        return cls(read, given['baseline'], tuple(seeds), epochs)
+
+
+def _in_order_of_start(path: Path, arms: dict[str, dict]) -> list[str]:
+    """Arms' names as given, but each after the one it starts from."""
+    ordered: list[str] = []
+    waiting = list(arms)
+    while waiting:
+        ready = [name for name in waiting if arms[name].get('start_from') in (None, *ordered)]
+        if not ready:
+            starts = {name: arms[name]['start_from'] for name in waiting}
+            raise ValueError(
+                f'{path}: start_from must lead to an arm that starts on its own, got {starts}'
+            )
+        ordered += ready
+        waiting = [name for name in waiting if name not in ready]
+    return ordered
+
+
+def _read_arm(path: Path, name: str, arm: dict, baseline: str, epochs: int) -> Arm:
+    label = f'{path}: arm {name!r}'
+    known = ['baseline', 'cfg_options', 'config', 'custom_hooks', 'start_from']
+    check_keys(label, arm, known, required=['config'])
+    config = path.parent / arm['config']
+    if not config.is_file():
+        raise FileNotFoundError(f'{label}: its config {config} does not exist')
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(schedule_options(cfg, epochs))
+    cfg.merge_from_dict(arm.get('cfg_options', {}))
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), *arm.get('custom_hooks', [])]
+    # what a study keeps: two checkpoints to resume from, while one is being written
+    cfg.default_hooks.checkpoint.update(max_keep_ckpts=2, save_best=None)
+    for split in SPLITS:
+        evaluator = cfg.get(f'{split}_evaluator')
+        if not isinstance(evaluator, dict) or evaluator.get('type') != 'CocoMetric':
+            raise ValueError(f'{label}: {split}_evaluator must be one CocoMetric, got {evaluator}')
+    return Arm(name, cfg, baseline, arm.get('start_from'))

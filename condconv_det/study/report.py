@@ -1,0 +1,212 @@
+"""A study's table and learning curves."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy import ndarray
+
+from condconv_det.analysis.bootstrap import (
+    ClassMatches,
+    difference_interval,
+    match_detections,
+    mean_average_precision,
+    resample_maps,
+)
+from condconv_det.analysis.cost import build_network, image_size, measure_config
+from condconv_det.analysis.curves import plot_curves, training_seconds
+from condconv_det.analysis.interleave import interleave
+from condconv_det.weights.files import written_whole
+
+from .plan import SPLITS, Arm, Study
+from .runs import Run
+
+TIMED_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of an arm's mean mAP from its baseline's, over the seeds that both have.
+
+    Args:
+        mean, low, high: the difference and the ends of its 95 percent interval.
+        seeds: how many.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a study says about one arm.
+
+    Args:
+        arm, baseline: names.
+        maps: mAP of each seed that is done, by split.
+        differences: by split; None for a baseline of its own and where no seed has both.
+        parameters, multiply_adds: of the network and one image.
+        image_seconds: see `time_per_image`.
+        training_seconds: of the steps of one training, the mean over seeds.
+    """
+
+    arm: str
+    baseline: str
+    maps: dict[str, dict[int, float]]
+    differences: dict[str, Difference | None]
+    parameters: int
+    multiply_adds: int
+    image_seconds: float
+    training_seconds: float
+
+
+def time_per_image(arms: Sequence[Arm], rounds: int = TIMED_ROUNDS) -> dict[str, float]:
+    """Seconds that each arm's network takes for one image, on one thread of this process.
+
+    The median over rounds in which the arms take turns, so that a busy machine slows all alike. The
+    network alone runs, in float32 on the CPU, from the image to the head's outputs; boxes are not
+    decoded or suppressed, since that depends on what was learned.
+    """
+    calls = {}
+    for arm in arms:
+        network, inputs = build_network(arm.cfg)
+        image = torch.rand(1, 3, *image_size(arm.cfg))
+        calls[arm.name] = lambda network=network.eval(), x=image, y=inputs: network(x, **y)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            times = interleave(calls, rounds)
+    finally:
+        torch.set_num_threads(threads)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def make_rows(study: Study, runs: Sequence[Run], num_resamples: int) -> list[Row]:
+    """Compares a study's arms by the runs that are done."""
+    done = [run for run in runs if run.is_done]
+    maps: dict[str, dict[tuple[str, int], float]] = {}
+    resampled: dict[str, dict[tuple[str, int], ndarray]] = {}
+    for split in SPLITS:
+        matches = {(run.arm, run.seed): _match(study, run, split) for run in done}
+        maps[split] = {key: _whole_map(found) for key, found in matches.items()}
+        drawn = resample_maps(list(matches.values()), num_resamples) if matches else []
+        resampled[split] = dict(zip(matches, drawn))
+    # one that never trained may not even build
+    arms = [arm for arm in study.arms.values() if any(run.arm == arm.name for run in done)]
+    image_seconds = time_per_image(arms)
+    rows = []
+    for arm in arms:
+        cost = measure_config(arm.cfg)
+        of_arm = [run for run in done if run.arm == arm.name]
+        rows.append(
+            Row(
+                arm.name,
+                arm.baseline,
+                {s: {run.seed: maps[s][arm.name, run.seed] for run in of_arm} for s in SPLITS},
+                {s: _difference(arm, study.seeds, maps[s], resampled[s]) for s in SPLITS},
+                cost.parameters,
+                cost.multiply_adds,
+                image_seconds[arm.name],
+                statistics.mean(training_seconds(run.work_dir) for run in of_arm),
+            )
+        )
+    return rows
+
+
+def _difference(
+    arm: Arm,
+    seeds: Sequence[int],
+    maps: dict[tuple[str, int], float],
+    resampled: dict[tuple[str, int], ndarray],
+) -> Difference | None:
+    pairs = [((arm.name, seed), (arm.baseline, seed)) for seed in seeds]
+    pairs = [(ours, theirs) for ours, theirs in pairs if ours in maps and theirs in maps]
+    if arm.name == arm.baseline or not pairs:
+        return None
+    mean = statistics.mean(maps[ours] - maps[theirs] for ours, theirs in pairs)
+    ours, theirs = (np.stack([resampled[key] for key in keys]) for keys in zip(*pairs))
+    return Difference(mean, *difference_interval(ours, theirs), len(pairs))
+
+
+def _match(study: Study, run: Run, split: str) -> list[ClassMatches]:
+    arm = study.arms[run.arm]
+    return match_detections(
+        Path(arm.annotations(split)), run.predictions(split), arm.classes(split)
+    )
+
+
+def _whole_map(matches: Sequence[ClassMatches]) -> float:
+    return mean_average_precision(matches, np.ones(len(matches[0].num_boxes), int))
+
+
+def to_markdown(rows: Sequence[Row], study: Study) -> str:
+    """The table; says below it what is missing."""
+    titles = ['arm', *(f'{split} mAP' for split in SPLITS)]
+    titles += [f'{split}, difference to {study.baseline}' for split in SPLITS]
+    titles += ['parameters', 'multiply-adds', 'time per image', 'training']
+    lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
+    for row in rows:
+        cells = [row.arm]
+        cells += [_mean_and_deviation(list(row.maps[split].values())) for split in SPLITS]
+        for split in SPLITS:
+            cell = _signed(row.differences[split])
+            if row.differences[split] and row.baseline != study.baseline:
+                cell += f' to {row.baseline}'
+            cells.append(cell)
+        cells += [f'{row.parameters / 1e6:.1f} M', f'{row.multiply_adds / 1e6:.0f} M']
+        cells.append(f'{1e3 * row.image_seconds:.1f} ms')
+        cells.append(f'{row.training_seconds / 60:.1f} min')
+        lines.append(f'| {" | ".join(cells)} |')
+    seeds = ', '.join(map(str, study.seeds))
+    lines += [
+        '',
+        f'{study.epochs} epochs, seeds {seeds}. mAP: mean ± standard deviation over the seeds. In '
+        'brackets: 95 percent interval of the difference, by a bootstrap over images and seeds.',
+    ]
+    done = {row.arm: row.maps[SPLITS[0]] for row in rows}
+    for arm in study.arms:
+        missing = [str(seed) for seed in study.seeds if seed not in done.get(arm, {})]
+        if missing:
+            lines.append(f'\nMissing: {arm}, seed {", ".join(missing)}.')
+    return '\n'.join(lines) + '\n'
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    deviation = f' ± {statistics.stdev(values):.3f}' if len(values) > 1 else ''
+    return f'{statistics.mean(values):.3f}{deviation}'
+
+
+def _signed(difference: Difference | None) -> str:
+    if difference is None:
+        return ''
+    return f'{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]'
+
+
+def write_report(study: Study, runs: Sequence[Run], out: Path, num_resamples: int) -> str:
+    """Writes results.md, results.json and val_mAP.png into a study's folder; returns the table."""
+    rows = make_rows(study, runs, num_resamples)
+    table = to_markdown(rows, study)
+    content = json.dumps([asdict(row) for row in rows], indent=1)
+    for name, text in (('results.md', table), ('results.json', content)):
+        with written_whole(out / name) as partial:
+            partial.write_text(text)
+    work_dirs = {
+        row.arm: [run.work_dir for run in runs if run.arm == row.arm and run.is_done]
+        for row in rows
+    }
+    if work_dirs:
+        plot_curves(
+            list(work_dirs.values()),
+            ['coco/bbox_mAP'],
+            out / 'val_mAP.png',
+            list(work_dirs),
+            xlabel='epoch (validation set)',
+        )
+    return table

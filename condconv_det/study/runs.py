@@ -1,0 +1,123 @@
+"""The trainings that a study asks for, and what is left of each to do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from condconv_det.weights.files import written_whole
+
+from .plan import SPLITS, Study
+from .work_dirs import is_trained, read_metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """An arm trained with one seed, and tested.
+
+    Args:
+        arm, seed, epochs: what to train, and how long.
+        out: folder of the whole study.
+        start: the run whose checkpoint this one starts from.
+    """
+
+    arm: str
+    seed: int
+    epochs: int
+    out: Path
+    start: 'Run | None' = None
+
+    @property
+    def name(self) -> str:
+        return f'{self.arm} seed {self.seed}'
+
+    @property
+    def work_dir(self) -> Path:
+        return self.out / self.arm / f'seed{self.seed}'
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.work_dir / f'epoch_{self.epochs}.pth'
+
+    def predictions(self, split: str) -> Path:
+        """COCO results of the trained network."""
+        return self.work_dir / split / 'predictions.bbox.json'
+
+    @property
+    def is_done(self) -> bool:
+        return not self.commands()
+
+    def commands(self) -> list[tuple[str, ...]]:
+        """What is left to do: command lines of tools/, without their folder."""
+        left: list[tuple[str, ...]] = []
+        if not is_trained(self.checkpoint):
+            left.append(self._train_command())
+        for split in SPLITS:
+            if left or read_metrics(self.work_dir / split) is None:
+                left.append(
+                    (
+                        *('test.py', str(config_file(self.out, self.arm, split))),
+                        *(str(self.checkpoint), '--work-dir', str(self.work_dir / split)),
+                        '--cfg-options',
+                        f'test_evaluator.outfile_prefix={self.work_dir / split / "predictions"}',
+                    )
+                )
+        return left
+
+    def _train_command(self) -> tuple[str, ...]:
+        options = [f'randomness.seed={self.seed}']
+        # with `--resume` the training script forgets `load_from`
+        resume = (self.work_dir / 'last_checkpoint').exists()
+        if self.start is not None and not resume:
+            options.append(f'load_from={self.start.checkpoint}')
+        return (
+            *('train.py', str(config_file(self.out, self.arm))),
+            *('--work-dir', str(self.work_dir)),
+            *(('--resume',) if resume else ()),
+            *('--cfg-options', *options),
+        )
+
+
+def config_file(out: Path, arm: str, split: str = 'test') -> Path:
+    """The config that an arm is trained and tested with, or tested on another split."""
+    return out / arm / ('config.py' if split == 'test' else f'config_{split}.py')
+
+
+def plan_runs(study: Study, out: Path) -> list[Run]:
+    """All runs of a study, each after the one it starts from, and one seed of all arms first."""
+    runs: dict[tuple[str, int], Run] = {}
+    for starts_alone in (True, False):
+        for seed in study.seeds:
+            for arm in study.arms.values():
+                if (arm.start_from is None) == starts_alone:
+                    start = runs.get((arm.start_from, seed))
+                    runs[arm.name, seed] = Run(arm.name, seed, study.epochs, out, start)
+    return list(runs.values())
+
+
+def write_configs(study: Study, out: Path) -> None:
+    """Writes each arm's configs into its folder, for its command lines.
+
+    Raises:
+        ValueError: an arm has begun to train there with another config.
+    """
+    texts: dict[Path, str] = {}
+    for arm in study.arms.values():
+        start = f'# starts from {arm.start_from or "scratch, or as the config says"}\n'
+        on_val = arm.cfg.copy()
+        on_val.test_dataloader, on_val.test_evaluator = (
+            arm.cfg.val_dataloader,
+            arm.cfg.val_evaluator,
+        )
+        path = config_file(out, arm.name)
+        texts[path] = start + arm.cfg.pretty_text
+        texts[config_file(out, arm.name, 'val')] = start + on_val.pretty_text
+        if list(path.parent.glob('seed*')) and path.read_text() != texts[path]:
+            pairs = zip(path.read_text().splitlines(), texts[path].splitlines())
+            before, now = next((pair for pair in pairs if pair[0] != pair[1]), ('', ''))
+            raise ValueError(
+                f'{path.parent} holds trainings with {before.strip()!r}, where the study now says '
+                f'{now.strip()!r}; give another --out, or change the study back'
+            )
+    for path, text in texts.items():
+        path.parent.mkdir(exist_ok=True)
+        with written_whole(path) as partial:
+            partial.write_text(text)

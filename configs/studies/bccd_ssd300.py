@@ -1,0 +1,31 @@
+# Does CondConv help SSD300-MobileNetV1 0.5 on BCCD, and how are its experts best trained?
+seeds = (0, 1, 2)
+# 15 epochs * 26 steps of 8 images = 390 steps
+epochs = 15
+baseline = 'static'
+
+static = '../bccd/ssd300_mobilenet-v1-0.5_1xb8-60e_bccd.py'
+condconv = '../bccd/ssd300_mobilenet-v1-0.5-condconv-e8_1xb8-60e_bccd.py'
+zero_sum = [dict(type='ZeroSumStartHook')]
+# 2/E, with which an Adam step moves the mixed kernel as far as a plain one
+slow_experts = {
+    'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
+    'optim_wrapper.paramwise_cfg': dict(expert_lr_mult=0.25),
+}
+arms = {
+    'static': dict(config=static),
+    'e4': dict(
+        config=condconv,
+        cfg_options={
+            'model.backbone.cond_cfg.num_experts': 4,
+            'model.neck.conv_cfg.num_experts': 4,
+        },
+    ),
+    'e8': dict(config=condconv),
+    'e8_zero-sum': dict(config=condconv, custom_hooks=zero_sum),
+    'e8_slow': dict(config=condconv, cfg_options=slow_experts),
+    'e8_zero-sum_slow': dict(config=condconv, cfg_options=slow_experts, custom_hooks=zero_sum),
+    # twice the training
+    'static_from-static': dict(config=static, start_from='static'),
+    'e8_from-static': dict(config=condconv, start_from='static', baseline='static_from-static'),
+}

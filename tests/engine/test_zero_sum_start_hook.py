@@ -1,0 +1,144 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModel, BaseModule
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from condconv_det.engine import ZeroSumStartHook
+from condconv_det.layers import CondConv2d, CondLinear
+from condconv_det.layers.static_weights import NOISE
+
+INITIALISERS = {
+    'kaiming': dict(type='Kaiming'),
+    'xavier uniform': dict(type='Xavier', distribution='uniform'),
+    'caffe2': dict(type='Caffe2Xavier'),
+    'truncated normal': dict(type='TruncNormal', std=0.03),
+    'uniform': dict(type='Uniform', a=-0.1, b=0.1),
+    'constant': dict(type='Constant', val=0.5),
+    "the layer's own": None,
+}
+ROUTING = dict(activation='sigmoid')
+
+
+def start(network, seed=0):
+    """What mmengine does to a network before it trains."""
+    network.init_weights()
+    ZeroSumStartHook().before_train(SimpleNamespace(model=network, seed=seed))
+
+
+class Twins(BaseModule):
+    def __init__(self, init_cfg, activation):
+        super().__init__(None if init_cfg is None else dict(init_cfg, layer=['Conv2d', 'Linear']))
+        routed = dict(num_experts=8, routing=dict(activation=activation))
+        self.conv, self.plain_conv = CondConv2d(64, 96, 3, **routed), nn.Conv2d(64, 96, 3)
+        self.linear, self.plain_linear = CondLinear(256, 200, **routed), nn.Linear(256, 200)
+
+
+@pytest.mark.parametrize('activation', ['sigmoid', 'softmax'])
+@pytest.mark.parametrize('init_cfg', INITIALISERS.values(), ids=INITIALISERS)
+def test_the_mixed_kernel_starts_with_the_plain_layers_statistics(init_cfg, activation):
+    twins = Twins(init_cfg, activation)
+    start(twins)
+    share = 0.5 if activation == 'sigmoid' else 1 / 8
+    for routed, plain in (
+        (twins.conv, twins.plain_conv),
+        (twins.linear, twins.plain_linear),
+    ):
+        mixed, plain = share * routed.weight.sum(0), plain.weight
+        assert abs(mixed.mean() - plain.mean()) < 0.02 * plain.square().mean().sqrt()
+        torch.testing.assert_close(mixed.std(), plain.std(), rtol=0.03, atol=1e-6)
+        for part in (0.01, 0.5, 0.99):  # not only the deviation: the distribution is the same
+            torch.testing.assert_close(
+                mixed.flatten().quantile(part),
+                plain.flatten().quantile(part),
+                rtol=0,
+                atol=0.04 * float(plain.square().mean().sqrt()),
+            )
+        away = routed.weight - routed.weight.mean(0)
+        expected = NOISE * mixed.std() * (7 / 8) ** 0.5
+        assert all(abs(expert.std() - expected) <= 0.03 * expected + 1e-6 for expert in away)
+
+
+def test_it_comes_after_the_initialiser_of_conv_module():
+    module = ConvModule(64, 64, 3, conv_cfg=dict(type='CondConv2d', num_experts=8), bias=True)
+    network = BaseModule()
+    network.part = module
+    start(network)
+    mixed = 0.5 * module.conv.weight.sum(0)
+    kaiming = (2 / (9 * 64)) ** 0.5
+    assert abs(mixed.std() / kaiming - 1) < 0.03
+
+
+def test_each_seed_has_its_own_noise_and_every_process_the_same():
+    twins, again, other = (Twins(dict(type='Constant', val=0.0), 'sigmoid') for _ in range(3))
+    kernels = torch.randn(8, 96, 64, 3, 3)
+    for network, seed in ((twins, 0), (again, 0), (other, 1)):
+        network.conv.weight.data.copy_(kernels)
+        ZeroSumStartHook().before_train(SimpleNamespace(model=network, seed=seed))
+    assert torch.equal(twins.conv.weight, again.conv.weight)
+    assert not torch.equal(twins.conv.weight, other.conv.weight)
+
+
+class Network(BaseModel):
+    def __init__(self, init_cfg=None):
+        super().__init__()
+        self.backbone = BaseModule(init_cfg)
+        self.backbone.conv = CondConv2d(3, 16, 3, num_experts=8)
+        self.head = CondConv2d(16, 16, 3, num_experts=8)
+
+    def forward(self, inputs, mode='loss'):
+        return dict(loss=self.head(self.backbone.conv(inputs)).square().mean())
+
+
+def train(network, work_dir, epochs=1, **options):
+    """A training that changes nothing: its learning rate is zero."""
+    Runner(
+        network,
+        str(work_dir),
+        train_dataloader=DataLoader([dict(inputs=torch.randn(3, 8, 8))] * 2, batch_size=2),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
+        custom_hooks=[dict(type='ZeroSumStartHook')],
+        experiment_name=f'{work_dir.name}{epochs}{len(options)}',
+        **options,
+    ).train()
+    return network
+
+
+def starts_as_one_kernel(layer):
+    away = layer.weight - layer.weight.mean(0)
+    return bool(away.std() < 0.5 * (0.5 * layer.weight.sum(0)).std())
+
+
+def test_a_training_from_scratch_starts_so_and_one_from_a_checkpoint_as_that_says(tmp_path):
+    fresh = train(Network(), tmp_path / 'fresh')
+    assert starts_as_one_kernel(fresh.backbone.conv) and starts_as_one_kernel(fresh.head)
+
+    resumed = train(Network(), tmp_path / 'fresh', epochs=2, resume=True)
+    assert torch.equal(resumed.head.weight, fresh.head.weight)
+
+    separate = Network()
+    torch.save(dict(state_dict=separate.state_dict()), tmp_path / 'separate.pth')
+    loaded = train(Network(), tmp_path / 'loaded', load_from=str(tmp_path / 'separate.pth'))
+    assert torch.equal(loaded.head.weight, separate.head.weight)
+    assert not starts_as_one_kernel(loaded.head)
+
+
+def test_a_pretrained_part_keeps_its_weights(tmp_path):
+    pretrained = BaseModule()
+    pretrained.conv = CondConv2d(3, 16, 3, num_experts=8)
+    torch.save(dict(state_dict=pretrained.state_dict()), tmp_path / 'backbone.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
+    network = train(Network(init_cfg), tmp_path / 'work')
+    assert torch.equal(network.backbone.conv.weight, pretrained.conv.weight)
+    assert starts_as_one_kernel(network.head)
+
+
+def test_a_static_network_is_named():
+    with pytest.raises(ValueError, match='Sequential has no routed layers.*set a cond_cfg'):
+        runner = SimpleNamespace(model=nn.Sequential(nn.Conv2d(3, 4, 3)), seed=0)
+        ZeroSumStartHook().before_train(runner)

@@ -1,0 +1,69 @@
+"""The table of a study, from rows made by hand."""
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+
+from condconv_det.study.plan import Arm, Study
+from condconv_det.study.report import Difference, Row, time_per_image, to_markdown
+
+NETWORK = dict(parameters=1_340_000, multiply_adds=302_400_000)
+
+
+def row(arm, baseline, maps, difference=None, **kwargs):
+    both = dict(val=maps, test={seed: value / 2 for seed, value in maps.items()})
+    differences = dict(val=difference, test=None)
+    times = dict(image_seconds=0.0123, training_seconds=90.0)
+    return Row(arm, baseline, both, differences, **{**NETWORK, **times, **kwargs})
+
+
+def study_of(*rows, arms=()):
+    names = [*(row.arm for row in rows), *arms]
+    return Study({name: Arm(name, Config(), 'static') for name in names}, 'static', (0, 1), 15)
+
+
+def test_a_row_has_mean_deviation_difference_and_cost():
+    rows = [
+        row('static', 'static', {0: 0.4, 1: 0.42}),
+        row('e8', 'static', {0: 0.45, 1: 0.43}, Difference(0.03, -0.0114, 0.05, 2)),
+        row('warm', 'e8', {0: 0.45, 1: 0.43}, Difference(-0.002, -0.01, 0.02, 2)),
+    ]
+    header, _, *lines = to_markdown(rows, study_of(*rows)).splitlines()
+    assert '| val, difference to static | test, difference to static |' in header
+    cost = '1.3 M | 302 M | 12.3 ms | 1.5 min |'
+    assert lines[:3] == [
+        f'| static | 0.410 ± 0.014 | 0.205 ± 0.007 |  |  | {cost}',
+        f'| e8 | 0.440 ± 0.014 | 0.220 ± 0.007 | +0.030 [-0.011, +0.050] |  | {cost}',
+        f'| warm | 0.440 ± 0.014 | 0.220 ± 0.007 | -0.002 [-0.010, +0.020] to e8 |  | {cost}',
+    ]
+    assert '15 epochs, seeds 0, 1.' in lines[4] and 'Missing' not in '\n'.join(lines)
+
+
+def test_what_is_missing_is_named():
+    rows = [row('static', 'static', {0: 0.4, 1: 0.42}), row('e8', 'static', {1: 0.45})]
+    table = to_markdown(rows, study_of(*rows, arms=['e16']))
+    assert '| e8 | 0.450 | 0.225 |' in table  # one seed has no deviation
+    assert 'Missing: e8, seed 0.' in table and 'Missing: e16, seed 0, 1.' in table
+    assert 'Missing: static' not in table
+
+
+def test_time_per_image_is_the_networks_on_one_thread(monkeypatch):
+    threads, shapes = [], []
+
+    class Spy(nn.Module):
+        def forward(self, x, **inputs):
+            assert inputs['mode'] == 'tensor' and not self.training
+            threads.append(torch.get_num_threads())
+            shapes.append(tuple(x.shape))
+
+    monkeypatch.setattr(MODELS, 'build', lambda cfg: Spy())
+    resize = dict(type='Resize', scale=(96, 64))
+    cfg = Config(dict(model=dict(), test_dataloader=dict(dataset=dict(pipeline=[resize]))))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    times = time_per_image([Arm('a', cfg, 'a'), Arm('b', cfg, 'a')], rounds=3)
+    assert set(times) == {'a', 'b'} and all(value > 0 for value in times.values())
+    assert set(threads) == {1} and set(shapes) == {(1, 3, 64, 96)}
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)

@@ -1,0 +1,70 @@
+"""Trains the arms of a study with every seed, tests them, and compares them in one table.
+
+A study file names configs, or variants of one, as `arms`; each is trained with each of the `seeds`.
+Run again after an interruption, it goes on where it was. docs/study.md explains file and table.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from condconv_det.study.plan import Study
+from condconv_det.study.report import write_report
+from condconv_det.study.runs import plan_runs, write_configs
+from condconv_det.study.trainings import Trainings
+
+TOOLS = Path(__file__).parent
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('study', type=Path, help='such as configs/studies/bccd_ssd300.py')
+    parser.add_argument(
+        '--out', type=Path, required=True, help="the study's folder, such as work_dirs/bccd_ssd300"
+    )
+    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time (%(default)s)')
+    parser.add_argument(
+        '--threads',
+        type=int,
+        help="of each training (PyTorch's, which OMP_NUM_THREADS sets, over --jobs)",
+    )
+    parser.add_argument(
+        '--resamples', type=int, default=1000, help='of the bootstrap (%(default)s)'
+    )
+    args = parser.parse_args()
+    for name in ('jobs', 'threads', 'resamples'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f'--{name} must be at least 1, got {value}')
+    return args
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> None:
+    args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended by SIGTERM'))
+    try:
+        study = Study.fromfile(args.study)
+        args.out.mkdir(parents=True, exist_ok=True)
+        threads = args.threads or max(1, torch.get_num_threads() // args.jobs)
+        trainings = Trainings(TOOLS, args.out, args.jobs, threads, say)
+        write_configs(study, args.out)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    runs = plan_runs(study, args.out)
+    with trainings:
+        failed = trainings.carry_out(runs)
+        say('\n' + write_report(study, runs, args.out, args.resamples))
+        say(f'also in {args.out}: results.md, results.json, val_mAP.png')
+    if failed:
+        sys.exit(f'error: failed: {", ".join(run.name for run in failed)}')
+
+
+if __name__ == '__main__':
+    main()
