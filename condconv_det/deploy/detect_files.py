@@ -51,7 +51,7 @@ def detect_files(
     for path, picture in track(list(zip(images, pictures)), 'Detecting'):
         try:
             image = decode_image(path.read_bytes(), str(path), max_pixels)
-            sample, _ = detector.detect(image)
+            sample = detector.detect(image)
         except (ImageError, OSError, cv2.error) as error:
             failures[path] = str(error)
             continue

@@ -12,14 +12,12 @@ from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from torch import Tensor, nn
+from torch import nn
 
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
 from condconv_det.weights.files import read_checkpoint
 from condconv_det.weights.fit import listing
-
-from .routing_bars import record_routing
 
 DEMO = Path('work_dirs/demo')
 
@@ -63,19 +61,18 @@ class Detector(DetInferencer):
     def is_routed(self) -> bool:
         return any(isinstance(module, Router) for module in self.model.modules())
 
-    def detect(self, image: np.ndarray) -> tuple[DetDataSample, dict[str, list[Tensor]]]:
-        """What is in an image, and how its experts were mixed.
+    def detect(self, image: np.ndarray) -> DetDataSample:
+        """What is in an image.
 
         Args:
             image: [H, W, 3] uint8, BGR.
 
         Returns:
             A sample with `pred_instances`: bboxes [N, 4] as left, top, right, bottom in pixels of
-            the image, labels [N], scores [N]; and routing weights as `record_routing` yields them.
+            the image, labels [N], scores [N].
         """
-        with record_routing(self.model) as routing:
-            (sample,) = self(image, return_datasamples=True)['predictions']
-        return sample, routing
+        (sample,) = self(image, return_datasamples=True)['predictions']
+        return sample
 
     def draw(self, image: np.ndarray, sample: DetDataSample, score_thr: float) -> np.ndarray:
         """An image with the boxes that score above a threshold, [H, W, 3] uint8, both BGR."""
