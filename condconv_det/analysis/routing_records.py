@@ -11,8 +11,8 @@ from mmengine.device import get_device
 from mmengine.fileio import load
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from mmengine.utils import track_iter_progress
 from numpy import ndarray
+from rich.progress import track
 from torch.utils.data import Dataset
 
 from condconv_det.compat.checkpoints import CheckpointError
@@ -90,7 +90,7 @@ def record_routing(
 
     model.to(get_device()).eval()
     with recorder, torch.no_grad():
-        for batch in track_iter_progress((loader, len(loader))):
+        for batch in track(loader, 'Routing'):
             recorder.end_batch(len(model.test_step(batch)))
     found = recorder.pop()
     if not found:

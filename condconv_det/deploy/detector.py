@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
+from condconv_det.analysis import read_config
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
 from condconv_det.weights.files import read_checkpoint
@@ -37,17 +38,15 @@ class Detector(DetInferencer):
     """
 
     def __init__(self, config: Path, checkpoint: Path, device: str | None = None) -> None:
-        for kind, path in (('config', config), ('checkpoint', checkpoint)):
-            if not Path(path).is_file():
-                raise FileNotFoundError(f'{kind} {path} does not exist')
-        cfg = Config.fromfile(config)
-        lacking = [part for part in ('model', 'test_dataloader') if part not in cfg]
-        if lacking or cfg.get('default_scope', 'mmdet') != 'mmdet':
+        cfg = read_config(config)
+        scope, with_tests = cfg.get('default_scope', 'mmdet'), 'test_dataloader' in cfg
+        if scope != 'mmdet' or not with_tests:
             raise ValueError(
-                f'config {config} is not of a detector: expected default_scope mmdet, a model and '
-                f'a test_dataloader, got {cfg.get("default_scope")}, '
-                f'{"without " + " and ".join(lacking) if lacking else "with both"}'
+                f'config {config} is not of a detector: expected default_scope mmdet and a '
+                f'test_dataloader, got {scope} and {"one" if with_tests else "none"}'
             )
+        if not Path(checkpoint).is_file():  # before the network is built
+            raise FileNotFoundError(f'checkpoint {checkpoint} does not exist')
         if device is not None:
             _check_device(device)
         self._config, self._checkpoint = config, checkpoint

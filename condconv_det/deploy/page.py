@@ -42,29 +42,38 @@ def serve(
 
     Raises:
         ImportError: gradio is not installed.
-        OSError: the port is taken.
+        OSError: the port is taken, or the host is not this machine.
     """
     gradio = _import_gradio()
-    from starlette.middleware import Middleware
-
     with TemporaryDirectory(prefix='condconv_det-') as folder, _gradio_folder(folder):
         page = _build(gradio, detector, static, Path(folder).resolve())
         try:
-            page.launch(
-                server_name=host,
-                server_port=port,
-                max_file_size=MAX_BYTES,
-                # that limit is one file's; this one is that of any request
-                app_kwargs=dict(middleware=[Middleware(_LimitedBody, max_bytes=2 * MAX_BYTES)]),
-                prevent_thread_lock=True,
-                share=False,
-                ssr_mode=False,
-                footer_links=[],
-                quiet=True,
-            )
+            _launch(page, host, port)
             yield page.local_url
         finally:
             page.close(verbose=False)
+
+
+def _launch(page: Any, host: str, port: int) -> None:
+    from starlette.middleware import Middleware
+
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=MAX_BYTES,
+            # that limit is one file's; this one is that of any request
+            app_kwargs=dict(middleware=[Middleware(_LimitedBody, max_bytes=2 * MAX_BYTES)]),
+            prevent_thread_lock=True,
+            share=False,
+            ssr_mode=False,
+            footer_links=[],
+            quiet=True,
+        )
+    except OSError as error:
+        raise OSError(
+            f'cannot listen on {host}:{port}: the port is taken, or no address of this machine'
+        ) from error
 
 
 @contextmanager

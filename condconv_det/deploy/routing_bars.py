@@ -20,10 +20,10 @@ def plot_routing(weights: Mapping[str, ndarray], columns: int = 6) -> Figure:
     plots = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes, (layer, values) in zip(plots, weights.items()):
         mean = values.mean((0, 1))
-        axes.bar(range(1, len(mean) + 1), mean)
+        axes.bar(range(len(mean)), mean)
         axes.set_title(layer.removesuffix('.conv'), fontsize='x-small')
         axes.set_ylim(0, 1)
-        axes.set_xticks(range(1, len(mean) + 1))
+        axes.set_xticks(range(len(mean)))
     for axes in plots[len(weights) :]:
         axes.set_axis_off()
     figure.suptitle('Routing weights of the experts, layer by layer')

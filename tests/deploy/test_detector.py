@@ -86,9 +86,14 @@ def test_missing_files_are_named(trained, tmp_path):
 
 
 def test_a_config_without_a_detector_is_refused(trained):
-    config = Path(__file__).parents[2] / 'configs/_base_/datasets/shapes.py'
-    with pytest.raises(ValueError, match='shapes.py is not of a detector: .* without model'):
-        Detector(config, trained['static'][1])
+    configs = Path(__file__).parents[2] / 'configs'
+    with pytest.raises(ValueError, match='shapes.py has no model'):
+        Detector(configs / '_base_/datasets/shapes.py', trained['static'][1])
+    classifier = configs / 'shapes/mobilenet-v1-0.5_1xb32-10e_shapes-crops.py'
+    with pytest.raises(
+        ValueError, match='crops.py is not of a detector: .* got mmpretrain and one'
+    ):
+        Detector(classifier, trained['static'][1])
 
 
 def test_a_device_that_is_not_there_is_refused(trained):

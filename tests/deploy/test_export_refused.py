@@ -22,6 +22,8 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
     torch.save(dict(state_dict=state_dict), 'lacking.pth')
     Path('broken.pth').write_bytes(b'no checkpoint')
     Path('file').touch()
+    Path('folder.onnx').mkdir()
+    Path('empty.py').write_text('dataset = dict()')
     small_cfg('SSD').dump('config.py')
     return tmp_path
 
@@ -39,13 +41,18 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
             *(['config.py', 'trained.pth', '--cfg-options', 'model.bbox_head.num_classes=4'],),
             r'trained.pth does not fit SingleStageDetector.*size mismatch for bbox_head.cls_convs',
         ),
-        (['nowhere.py', 'trained.pth'], 'nowhere.py'),
+        (['nowhere.py', 'trained.pth'], 'config nowhere.py does not exist'),
+        (['empty.py', 'trained.pth'], 'config empty.py has no model'),
+        (
+            ['config.py', 'trained.pth', '--cfg-options', 'test_dataloader=None'],
+            'config.py has no test_dataloader, whose size',
+        ),
         ([NOT_A_DETECTOR, 'trained.pth'], 'detectors are exported, got a config of mmpretrain'),
         (['config.py', 'trained.pth', '--out', 'file/out.onnx'], 'file/out.onnx cannot be written'),
+        (['config.py', 'trained.pth', '--out', 'folder.onnx'], 'cannot be written: it is a folder'),
         (['config.py', 'trained.pth', '--out', 'out.pt2'], 'onnx writes .onnx, got out.pt2'),
         (['config.py', 'trained.pth', '--images', 'nowhere.jpg'], 'nowhere.jpg'),
         (['config.py', 'trained.pth', '--images', 'file'], 'image file cannot be read'),
-        (['config.py', 'trained.pth', '--size', '0x64'], 'got a size of 0x64'),
         (
             *(['config.py', 'trained.pth', '--nms', '--cfg-options'],),
             "plain nms .*'soft_nms'",
@@ -69,6 +76,10 @@ def test_bad_input_is_named_and_nothing_written(arguments, says, folder, run_too
     [
         (['--format', 'tflite'], "invalid choice: 'tflite'"),
         (['--batch', '0'], "a number of at least 1, or 'dynamic', not '0'"),
+        (['--batch', '-1'], "a number of at least 1, or 'dynamic', not '-1'"),
+        (['--size', '0x64'], "HEIGHTxWIDTH in pixels, such as 300x300, not '0x64'"),
+        (['--size', 'abc'], "HEIGHTxWIDTH in pixels, such as 300x300, not 'abc'"),
+        (['--nms', 'yes'], 'unrecognized arguments: yes'),
         (['--size', '300'], "HEIGHTxWIDTH in pixels, such as 300x300, not '300'"),
     ],
 )

@@ -169,6 +169,15 @@ def test_large_uploads_and_requests_are_cut_off(page):
     assert page.http.post('/gradio_api/queue/join', json=event).status_code == 413
 
 
+def test_a_port_that_is_taken_is_named(page, detectors):
+    port = urlparse(page.address).port
+    with (
+        pytest.raises(OSError, match=f'cannot listen on 127.0.0.1:{port}: the port is taken'),
+        serve(detectors['routed'], port=port),
+    ):
+        pass
+
+
 def test_missing_gradio_is_named(detectors, monkeypatch):
     monkeypatch.setitem(sys.modules, 'gradio', None)
     with (

@@ -125,7 +125,7 @@ def fails(run_tool, *args):
             'nowhere.json',
         ),
         (CONFIG, 'detector.pth', ['test_dataloader=None'], 'shapes.py has no test_dataloader'),
-        ('nowhere.py', 'detector.pth', [], 'nowhere.py'),
+        ('nowhere.py', 'detector.pth', [], 'config nowhere.py does not exist'),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(run_tool, config, checkpoint, options, says):
