@@ -17,8 +17,7 @@ from torch import nn
 from condconv_det.analysis import read_config
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
-from condconv_det.weights.files import read_checkpoint
-from condconv_det.weights.fit import listing
+from condconv_det.weights.trained import read_trained
 
 DEMO = Path('work_dirs/demo')
 
@@ -49,7 +48,7 @@ class Detector(DetInferencer):
             raise FileNotFoundError(f'checkpoint {checkpoint} does not exist')
         if device is not None:
             _check_device(device)
-        self._config, self._checkpoint = config, checkpoint
+        self._checkpoint = checkpoint
         super().__init__(cfg, device=device, show_progress=False)
 
     @property
@@ -101,21 +100,7 @@ class Detector(DetInferencer):
         ]
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
-        weights, meta = read_checkpoint(self._checkpoint)
-        own = model.state_dict()
-        misfits = {
-            'it lacks': own.keys() - weights.keys(),
-            'the network has no': weights.keys() - own.keys(),
-            'shapes differ in': {
-                key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape
-            },
-        }
-        reasons = [f'{kind} {listing(keys)}' for kind, keys in misfits.items() if keys]
-        if reasons:
-            raise CheckpointError(
-                f'checkpoint {self._checkpoint} does not fit config {self._config}: '
-                + '; '.join(reasons)
-            )
+        weights, meta = read_trained(model, self._checkpoint)
         if not meta.keys() & {'dataset_meta', 'CLASSES'}:
             raise CheckpointError(
                 f'checkpoint {self._checkpoint} does not name its classes: expected one that '

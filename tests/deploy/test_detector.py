@@ -57,8 +57,12 @@ def test_draws_on_a_copy_and_only_what_scores_enough(detector, image):
 @pytest.mark.parametrize(
     'config, checkpoint, says',
     [
-        ('routed', 'static', 'does not fit config .*: it lacks .*router'),
-        ('static', 'routed', 'does not fit config .*: the network has no .*router'),
+        ('routed', 'static', 'does not fit SingleStageDetector of the config: it lacks .*router'),
+        (
+            'static',
+            'routed',
+            'does not fit SingleStageDetector of the config: the network has no .*router',
+        ),
     ],
 )
 def test_a_checkpoint_of_another_config_is_refused(trained, config, checkpoint, says):

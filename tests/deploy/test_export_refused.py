@@ -9,6 +9,7 @@ from condconv_det.deploy import write
 
 ROOT = Path(__file__).parents[2]
 NOT_A_DETECTOR = ROOT / 'configs/shapes/mobilenet-v1-0.5-condconv-e8_1xb32-10e_shapes-crops.py'
+NMS = ['config.py', 'trained.pth', '--nms', '--cfg-options']
 
 
 @pytest.fixture
@@ -18,6 +19,8 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
     monkeypatch.setattr(write, 'MIN_TORCH', (2, 0))
     state_dict = small_detector().state_dict()
     torch.save(dict(state_dict=state_dict), 'trained.pth')
+    static = {key: value for key, value in state_dict.items() if 'router' not in key}
+    torch.save(dict(state_dict=static), 'static.pth')
     del state_dict['bbox_head.cls_convs.0.0.weight']
     torch.save(dict(state_dict=state_dict), 'lacking.pth')
     Path('broken.pth').write_bytes(b'no checkpoint')
@@ -39,8 +42,9 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
         ),
         (
             *(['config.py', 'trained.pth', '--cfg-options', 'model.bbox_head.num_classes=4'],),
-            r'trained.pth does not fit SingleStageDetector.*size mismatch for bbox_head.cls_convs',
+            r'trained.pth does not fit SingleStageDetector.*shapes differ in bbox_head.cls_convs',
         ),
+        (['config.py', 'static.pth'], 'static.pth does not fit .* it lacks .*router'),
         (['nowhere.py', 'trained.pth'], 'config nowhere.py does not exist'),
         (['empty.py', 'trained.pth'], 'config empty.py has no model'),
         (
@@ -54,15 +58,17 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
         (['config.py', 'trained.pth', '--images', 'nowhere.jpg'], 'nowhere.jpg'),
         (['config.py', 'trained.pth', '--images', 'file'], 'image file cannot be read'),
         (
-            *(['config.py', 'trained.pth', '--nms', '--cfg-options'],),
+            [*NMS, 'model.test_cfg.nms.type=soft_nms'],
             "plain nms .*'soft_nms'",
+        ),
+        (
+            [*NMS, 'model.test_cfg.max_per_img=0'],
+            'at least 1 detection, .* max_per_img of SingleStageDetector is 0',
         ),
     ],
     ids=str,
 )
 def test_bad_input_is_named_and_nothing_written(arguments, says, folder, run_tool, monkeypatch):
-    if arguments[-1] == '--cfg-options':
-        arguments = [*arguments, 'model.test_cfg.nms.type=soft_nms']
     monkeypatch.setattr(write, 'find_spec', lambda name: name)
     monkeypatch.setattr('condconv_det.deploy.export.write_export', lambda *_: None)
     before = set(folder.iterdir())

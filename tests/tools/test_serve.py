@@ -20,5 +20,5 @@ def test_an_impossible_port_is_named(run_tool, capsys, port):
 def test_a_checkpoint_of_another_config_is_one_line(run_tool, trained, static):
     mismatched = trained['routed'][0], trained['static'][1]
     files = (*trained['routed'], '--static', *mismatched) if static else mismatched
-    with pytest.raises(SystemExit, match='error: checkpoint .* does not fit config'):
+    with pytest.raises(SystemExit, match='error: checkpoint .* does not fit SingleStageDetector'):
         run_tool('serve.py', *files, '--device', 'cpu')
