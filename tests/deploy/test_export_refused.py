@@ -63,7 +63,7 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
         ),
         (
             [*NMS, 'model.test_cfg.max_per_img=0'],
-            'at least 1 detection, .* max_per_img of SingleStageDetector is 0',
+            'at least 1 detection, .*max_per_img of SingleStageDetector is 0',
         ),
     ],
     ids=str,
