@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
+from condconv_det.analysis import read_config
 from condconv_det.analysis.routing_report import PAGE, analyze_routing
 from condconv_det.compat.checkpoints import CheckpointError
 
@@ -33,14 +34,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        cfg = Config.fromfile(args.config)
-        if args.cfg_options is not None:
-            cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         summary = analyze_routing(cfg, args.checkpoint, args.out, args.group_by)
     except (CheckpointError, ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')
     width = max(map(len, summary['layers']))
-    print(f'\n{"layer":{width}}  entropy  deviation  saturated  dead  between / within variance')
+    print(f'{"layer":{width}}  entropy  deviation  saturated  dead  between / within variance')
     for name, layer in summary['layers'].items():
         ratios = '  '.join(f'{key} {ratio:.3f}' for key, ratio in layer['variance_ratio'].items())
         numbers = '{entropy:7.2f}  {deviation:9.3f}  {saturated:9.1%}'.format(**layer)

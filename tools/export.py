@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
-from condconv_det.analysis import image_size
+from condconv_det.analysis import image_size, read_config
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.deploy import SUFFIXES, ExportError, export_detector
 
@@ -25,7 +25,7 @@ def batch_size(text: str) -> int | None:
 
 def height_and_width(text: str) -> tuple[int, int]:
     sides = text.lower().split('x')
-    if len(sides) != 2 or not all(side.isdecimal() for side in sides):
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise argparse.ArgumentTypeError(f'HEIGHTxWIDTH in pixels, such as 300x300, not {text!r}')
     return int(sides[0]), int(sides[1])
 
@@ -59,9 +59,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        cfg = Config.fromfile(args.config)
-        if args.cfg_options is not None:
-            cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         export = export_detector(
             cfg,
             args.checkpoint,

@@ -2,9 +2,9 @@
 
 import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
-from condconv_det.analysis import image_size, measure_config
+from condconv_det.analysis import image_size, measure_config, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,9 +28,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     height, width = (args.shape * 2)[:2] if args.shape else image_size(cfg)
     cost = measure_config(cfg, (height, width))
     print(f'{args.config} at {height}x{width}')

@@ -11,6 +11,12 @@ from condconv_det.deploy.detector import Detector, last_checkpoint
 from condconv_det.deploy.page import serve
 
 
+def port_number(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f'a number from 1 to 65535, not {text!r}')
+    return int(text)
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', type=Path, nargs='?', help="config file; without it, the demo's")
@@ -22,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--host', default='127.0.0.1', help='0.0.0.0 lets every network in (%(default)s)'
     )
-    parser.add_argument('--port', type=int, default=7860, help='(%(default)s)')
+    parser.add_argument('--port', type=port_number, default=7860, help='(%(default)s)')
     parser.add_argument('--device', help='such as cpu or cuda:0; default: a GPU if there is one')
     args = parser.parse_args()
     if args.config and not args.checkpoint:

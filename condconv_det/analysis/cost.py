@@ -86,8 +86,12 @@ def image_size(cfg: Config) -> tuple[int, int]:
     """Height and width of the images that a config's test pipeline makes.
 
     Raises:
-        ValueError: the pipeline neither resizes to a given size nor crops.
+        ValueError: there is no test pipeline, or it neither resizes to a given size nor crops.
     """
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(
+            f'{cfg.filename} has no test_dataloader, whose size would be used; give one'
+        )
     for transform in reversed(cfg.test_dataloader.dataset.pipeline):
         if transform.type == 'Resize' and 'scale' in transform:
             width, height = transform.scale

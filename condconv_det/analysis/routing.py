@@ -55,7 +55,8 @@ class RoutingRecorder:
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def start(self) -> None:
-        """Listens to the routers from now on."""
+        """Listens to the routers from now on; forgets what they answered for an unended batch."""
+        self._calls.clear()
         for name, router in self.routers.items():
 
             def keep(router: Router, inputs: tuple, routing: Tensor, name: str = name) -> None:

@@ -81,7 +81,7 @@ def plot_mean_weights(
         axes.set_xticks(range(means.shape[1]))
         axes.set_xlabel('expert')
     all_axes[0, 0].set_yticks(range(len(rows)), _labels(grouping, rows), fontsize=8)
-    figure.colorbar(picture, ax=all_axes, label='mean routing weight')
+    figure.colorbar(picture, ax=all_axes, label='mean weight')
     _save(figure, out)
 
 
@@ -104,6 +104,8 @@ def plot_histograms(weights: Mapping[str, ndarray], out: Path) -> None:
     )
     for axes in all_axes.flat[len(weights) :]:
         axes.remove()
+    for axes in all_axes.flat[: len(weights)][-columns:]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
     for axes, (layer, values) in zip(all_axes.flat, weights.items()):
         axes.hist(values.ravel(), bins=40, range=(0, 1))
         axes.set_title(_two_lines(layer), fontsize=7)
@@ -139,7 +141,11 @@ def plot_spread(
         for axes, (depth, layer) in zip(all_axes[row], depths.items()):
             values = weights[layer][grouping.images(group)]
             values = values.reshape(-1, values.shape[-1])
-            axes.boxplot(values, positions=range(values.shape[1]), whis=(5, 95), showfliers=False)
+            experts = range(values.shape[1])
+            axes.boxplot(
+                values, positions=experts, whis=(5, 95), showfliers=False, manage_ticks=False
+            )
+            axes.set_xticks(experts)
             axes.set_ylim(-0.02, 1.02)
             if row == 0:
                 axes.set_title(f'{depth}\n{layer}', fontsize=8)
@@ -186,12 +192,12 @@ def draw_contact_sheet(
 
 
 def _thumbnail(image: Path) -> ndarray:
-    """The whole image, scaled into a square with a white frame."""
+    """The whole image, scaled to the bottom of a square, with a white frame."""
     picture = mmcv.imread(image, channel_order='rgb')
     picture = mmcv.imrescale(picture, (THUMBNAIL - 4, THUMBNAIL - 4))
     square = np.full((THUMBNAIL, THUMBNAIL, 3), 255, np.uint8)
     height, width = picture.shape[:2]
-    top, left = (THUMBNAIL - height) // 2, (THUMBNAIL - width) // 2
+    top, left = THUMBNAIL - 2 - height, (THUMBNAIL - width) // 2
     square[top : top + height, left : left + width] = picture
     return square
 

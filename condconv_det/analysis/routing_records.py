@@ -11,13 +11,12 @@ from mmengine.device import get_device
 from mmengine.fileio import load
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from mmengine.utils import track_iter_progress
 from numpy import ndarray
+from rich.progress import track
 from torch.utils.data import Dataset
 
-from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.weights.files import read_checkpoint
-from condconv_det.weights.fit import listing, load_state_dict
+from condconv_det.weights.fit import listing
+from condconv_det.weights.trained import read_trained
 
 from .routing import Grouping, RoutingRecorder
 
@@ -63,21 +62,8 @@ def record_routing(
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model)
     recorder = RoutingRecorder(model)
-    weights, _ = read_checkpoint(Path(checkpoint))
-    lacking = [
-        name
-        for name, module in model.named_modules()
-        if module in recorder.routers.values() and f'{name}.fc.weight' not in weights
-    ]
-    if lacking:
-        raise CheckpointError(
-            f'checkpoint {checkpoint} has no weights for {len(lacking)} of the '
-            f"network's {len(recorder.routers)} routers: {listing(lacking)}"
-        )
-    try:
-        load_state_dict(model, weights)
-    except CheckpointError as error:
-        raise CheckpointError(f'checkpoint {checkpoint}: {error}') from error
+    weights, _ = read_trained(model, checkpoint)
+    model.load_state_dict(weights)
 
     loader_cfg = cfg.test_dataloader.copy()
     loader_cfg.sampler = dict(type='DefaultSampler', shuffle=False)
@@ -90,7 +76,7 @@ def record_routing(
 
     model.to(get_device()).eval()
     with recorder, torch.no_grad():
-        for batch in track_iter_progress((loader, len(loader))):
+        for batch in track(loader, 'Routing'):
             recorder.end_batch(len(model.test_step(batch)))
     found = recorder.pop()
     if not found:

@@ -60,7 +60,10 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
                 f'checkpoint {path} holds {", ".join(refused)}, which could run code when loaded: '
                 'only tensors, plain data and the log history of mmengine are accepted'
             ) from None
-        raise CheckpointError(f'checkpoint {path} is not a whole checkpoint: {error}') from error
+        # torch's own message advises to turn the protection off
+        raise CheckpointError(
+            f'checkpoint {path} is not a whole checkpoint: torch.save did not write it so'
+        ) from error
     except (RuntimeError, EOFError, KeyError, IndexError, ValueError, OSError) as error:
         reason = ' '.join([f'{type(error).__name__}:', *str(error).splitlines()[:1]])
         raise CheckpointError(f'checkpoint {path} is not a whole checkpoint: {reason}') from error

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import mmcv
 import numpy as np
 import torch
 from torch import Tensor
 
 from .exportable import ExportableDetector
+from .images import decode_image
 
 MAX_PIXELS = 0.5
 MAX_SCORE = 1e-3
@@ -118,16 +118,11 @@ def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not an image.
+        ImageError: it is not an image, or not a whole one.
     """
     images = torch.empty(len(paths), 3, *size)
     for path, image in zip(paths, images):
-        try:
-            pixels = mmcv.imread(path)
-        except cv2.error:  # of an empty file; of others mmcv makes None
-            pixels = None
-        if pixels is None:
-            raise ValueError(f'image {path} cannot be read')
+        pixels = decode_image(path.read_bytes(), str(path))
         image.copy_(torch.from_numpy(mmcv.imresize(pixels, size[::-1])).permute(2, 0, 1))
     return images
 

@@ -10,6 +10,7 @@ import cv2
 from rich.progress import track
 
 from condconv_det.compat.data_errors import ImageError
+from condconv_det.weights.files import written_whole
 
 from .detector import Detector
 from .images import MAX_PIXELS, decode_image
@@ -51,13 +52,13 @@ def detect_files(
     for path, picture in track(list(zip(images, pictures)), 'Detecting'):
         try:
             image = decode_image(path.read_bytes(), str(path), max_pixels)
-            sample, _ = detector.detect(image)
+            sample = detector.detect(image)
         except (ImageError, OSError, cv2.error) as error:
             failures[path] = str(error)
             continue
-        picture.parent.mkdir(parents=True, exist_ok=True)
         drawn = detector.draw(image, sample, score_thr)
-        _write_whole(picture, cv2.imencode(picture.suffix, drawn)[1].tobytes())
+        with written_whole(picture) as partial:
+            partial.write_bytes(cv2.imencode(picture.suffix, drawn)[1].tobytes())
         height, width = image.shape[:2]
         report = dict(
             image=str(path),
@@ -66,8 +67,8 @@ def detect_files(
             score_thr=score_thr,
             objects=detector.objects(sample, score_thr),
         )
-        content = json.dumps(report, indent=2).encode()
-        _write_whole(picture.with_name(f'{picture.name}.json'), content)
+        with written_whole(picture.with_name(f'{picture.name}.json')) as partial:
+            partial.write_bytes(json.dumps(report, indent=2).encode())
         written.append(picture)
     return written, failures
 
@@ -79,13 +80,3 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise OSError(f'folder {folder} cannot be written to: {error}') from error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

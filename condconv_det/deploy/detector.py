@@ -12,14 +12,12 @@ from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from torch import Tensor, nn
+from torch import nn
 
+from condconv_det.analysis import read_config
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
-from condconv_det.weights.files import read_checkpoint
-from condconv_det.weights.fit import listing
-
-from .routing_bars import record_routing
+from condconv_det.weights.trained import read_trained
 
 DEMO = Path('work_dirs/demo')
 
@@ -39,20 +37,18 @@ class Detector(DetInferencer):
     """
 
     def __init__(self, config: Path, checkpoint: Path, device: str | None = None) -> None:
-        for kind, path in (('config', config), ('checkpoint', checkpoint)):
-            if not Path(path).is_file():
-                raise FileNotFoundError(f'{kind} {path} does not exist')
-        cfg = Config.fromfile(config)
-        lacking = [part for part in ('model', 'test_dataloader') if part not in cfg]
-        if lacking or cfg.get('default_scope', 'mmdet') != 'mmdet':
+        cfg = read_config(config)
+        scope, with_tests = cfg.get('default_scope', 'mmdet'), 'test_dataloader' in cfg
+        if scope != 'mmdet' or not with_tests:
             raise ValueError(
-                f'config {config} is not of a detector: expected default_scope mmdet, a model and '
-                f'a test_dataloader, got {cfg.get("default_scope")}, '
-                f'{"without " + " and ".join(lacking) if lacking else "with both"}'
+                f'config {config} is not of a detector: expected default_scope mmdet and a '
+                f'test_dataloader, got {scope} and {"one" if with_tests else "none"}'
             )
+        if not Path(checkpoint).is_file():  # before the network is built
+            raise FileNotFoundError(f'checkpoint {checkpoint} does not exist')
         if device is not None:
             _check_device(device)
-        self._config, self._checkpoint = config, checkpoint
+        self._checkpoint = checkpoint
         super().__init__(cfg, device=device, show_progress=False)
 
     @property
@@ -63,19 +59,18 @@ class Detector(DetInferencer):
     def is_routed(self) -> bool:
         return any(isinstance(module, Router) for module in self.model.modules())
 
-    def detect(self, image: np.ndarray) -> tuple[DetDataSample, dict[str, list[Tensor]]]:
-        """What is in an image, and how its experts were mixed.
+    def detect(self, image: np.ndarray) -> DetDataSample:
+        """What is in an image.
 
         Args:
             image: [H, W, 3] uint8, BGR.
 
         Returns:
             A sample with `pred_instances`: bboxes [N, 4] as left, top, right, bottom in pixels of
-            the image, labels [N], scores [N]; and routing weights as `record_routing` yields them.
+            the image, labels [N], scores [N].
         """
-        with record_routing(self.model) as routing:
-            (sample,) = self(image, return_datasamples=True)['predictions']
-        return sample, routing
+        (sample,) = self(image, return_datasamples=True)['predictions']
+        return sample
 
     def draw(self, image: np.ndarray, sample: DetDataSample, score_thr: float) -> np.ndarray:
         """An image with the boxes that score above a threshold, [H, W, 3] uint8, both BGR."""
@@ -105,21 +100,7 @@ class Detector(DetInferencer):
         ]
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
-        weights, meta = read_checkpoint(self._checkpoint)
-        own = model.state_dict()
-        misfits = {
-            'it lacks': own.keys() - weights.keys(),
-            'the network has no': weights.keys() - own.keys(),
-            'shapes differ in': {
-                key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape
-            },
-        }
-        reasons = [f'{kind} {listing(keys)}' for kind, keys in misfits.items() if keys]
-        if reasons:
-            raise CheckpointError(
-                f'checkpoint {self._checkpoint} does not fit config {self._config}: '
-                + '; '.join(reasons)
-            )
+        weights, meta = read_trained(model, self._checkpoint)
         if not meta.keys() & {'dataset_meta', 'CLASSES'}:
             raise CheckpointError(
                 f'checkpoint {self._checkpoint} does not name its classes: expected one that '

@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.weights.files import read_checkpoint, written_whole
+from condconv_det.weights.files import written_whole
+from condconv_det.weights.trained import read_trained
 
 from .check import Comparison, compare, open_file, random_images, read_images
 from .exportable import ExportableDetector
@@ -100,18 +100,9 @@ def load_detector(cfg: Config, checkpoint: Path) -> tuple[nn.Module, tuple[str, 
     if cfg.get('default_scope', 'mmdet') != 'mmdet':
         raise ValueError(f'detectors are exported, got a config of {cfg.default_scope}')
     init_default_scope('mmdet')
-    weights, meta = read_checkpoint(checkpoint)
     model = MODELS.build(cfg.model).eval()
-    try:
-        model.load_state_dict(weights)
-    except (RuntimeError, ValueError) as error:
-        first, *problems = str(error).splitlines()
-        more = f' and {len(problems) - 3} more lines' if len(problems) > 3 else ''
-        reasons = '; '.join(line.strip()[:200] for line in problems[:3]) or first
-        raise CheckpointError(
-            f'checkpoint {checkpoint} does not fit {type(model).__name__} of the config: '
-            f'{reasons}{more}'
-        ) from error
+    weights, meta = read_trained(model, checkpoint)
+    model.load_state_dict(weights)
     return model, tuple((meta.get('dataset_meta') or {}).get('classes') or ())
 
 

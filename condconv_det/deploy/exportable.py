@@ -129,6 +129,11 @@ def check_exportable(model: nn.Module, size: tuple[int, int], with_nms: bool) ->
             f'NMS inside the file is plain nms with an iou_threshold, but test_cfg.nms of {name} '
             f'is {dict(nms)}: export without it'
         )
+    if with_nms and head.test_cfg.get('max_per_img', 0) < 1:
+        raise ValueError(
+            f'NMS inside the file keeps at least 1 detection, but test_cfg.max_per_img of {name} '
+            f'is {head.test_cfg.get("max_per_img")}'
+        )
 
 
 def _by_anchor(levels: list[Tensor], channels: int) -> Tensor:

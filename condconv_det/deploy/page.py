@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from numpy import ndarray
 
+from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.compat.data_errors import ImageError
 
 from .detector import Detector
@@ -31,7 +32,7 @@ def serve(
     own for as long.
 
     Args:
-        detector: has routed layers.
+        detector: if it has routed layers, their weights are shown.
         static: its detections are shown beside the detector's.
         host: address to listen on; '0.0.0.0' for every network.
         port: to listen on.
@@ -40,40 +41,58 @@ def serve(
         The page's address.
 
     Raises:
-        ValueError: the detector has no routed layers.
         ImportError: gradio is not installed.
-        OSError: the port is taken.
+        OSError: the port is taken, or the host is not this machine.
     """
-    if not detector.is_routed:
-        raise ValueError(
-            'the detector has no routed layers, so there is no routing to show: expected one with '
-            'CondConv; a static one goes beside it'
-        )
     gradio = _import_gradio()
-    from starlette.middleware import Middleware
-
-    with TemporaryDirectory(prefix='condconv_det-') as folder:
-        os.environ['GRADIO_TEMP_DIR'] = folder  # where gradio keeps uploads
+    with TemporaryDirectory(prefix='condconv_det-') as folder, _gradio_folder(folder):
         page = _build(gradio, detector, static, Path(folder).resolve())
         try:
-            page.launch(
-                server_name=host,
-                server_port=port,
-                max_file_size=MAX_BYTES,
-                # that limit is one file's; this one is that of any request
-                app_kwargs=dict(middleware=[Middleware(_LimitedBody, max_bytes=2 * MAX_BYTES)]),
-                prevent_thread_lock=True,
-                share=False,
-                ssr_mode=False,
-                footer_links=[],
-                quiet=True,
-            )
+            _launch(page, host, port)
             yield page.local_url
         finally:
             page.close(verbose=False)
 
 
+def _launch(page: Any, host: str, port: int) -> None:
+    from starlette.middleware import Middleware
+
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=MAX_BYTES,
+            # that limit is one file's; this one is that of any request
+            app_kwargs=dict(middleware=[Middleware(_LimitedBody, max_bytes=2 * MAX_BYTES)]),
+            prevent_thread_lock=True,
+            share=False,
+            ssr_mode=False,
+            footer_links=[],
+            quiet=True,
+        )
+    except OSError as error:
+        raise OSError(
+            f'cannot listen on {host}:{port}: the port is taken, or no address of this machine'
+        ) from error
+
+
+@contextmanager
+def _gradio_folder(folder: str) -> Iterator[None]:
+    """Has gradio keep uploads in a folder; it asks the environment at each of them."""
+    before = os.environ.get('GRADIO_TEMP_DIR')
+    os.environ['GRADIO_TEMP_DIR'] = folder
+    try:
+        yield
+    finally:
+        del os.environ['GRADIO_TEMP_DIR']
+        if before is not None:
+            os.environ['GRADIO_TEMP_DIR'] = before
+
+
 def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uploads: Path) -> Any:
+    detectors = [each for each in (static, detector) if each is not None]
+    recorder = RoutingRecorder(detector.model) if detector.is_routed else None
+
     def show(upload: dict | None, score_thr: float) -> list[ndarray | Figure | None]:
         if upload is None:
             return [None] * len(outputs)
@@ -83,12 +102,16 @@ def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uplo
             )
         except ImageError as error:
             raise gradio.Error(str(error), print_exception=False) from error
-        sample, routing = detector.detect(image)
-        pictures = [detector.draw(image, sample, score_thr)]
-        if static is not None:
-            sample, _ = static.detect(image)
-            pictures.insert(0, static.draw(image, sample, score_thr))
-        return [*(picture[..., ::-1] for picture in pictures), plot_routing(routing)]
+        with recorder or nullcontext():
+            samples = [each.detect(image) for each in detectors]
+        pictures = [
+            each.draw(image, sample, score_thr)[..., ::-1]
+            for each, sample in zip(detectors, samples)
+        ]
+        if recorder is None:
+            return [*pictures, None]
+        recorder.end_batch(1)
+        return [*pictures, plot_routing(recorder.pop())]
 
     async def as_it_is(path: str) -> str:
         return path
@@ -100,12 +123,15 @@ def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uplo
             with gradio.Column(scale=1):
                 image = gradio.Image(label='Drop an image', sources=['upload', 'clipboard'])
                 score_thr = gradio.Slider(0, 1, 0.3, step=0.05, label='Lowest score of a box')
-            labels = ['CondConv'] if static is None else ['static', 'CondConv']
             outputs = [
-                gradio.Image(label=label, interactive=False, buttons=['download', 'fullscreen'])
-                for label in labels
+                gradio.Image(
+                    label='CondConv' if each.is_routed else 'static',
+                    interactive=False,
+                    buttons=['download', 'fullscreen'],
+                )
+                for each in detectors
             ]
-        outputs.append(gradio.Plot(show_label=False))
+        outputs.append(gradio.Plot(show_label=False, visible=detector.is_routed))
         # gradio's own would fetch a path that is a URL
         image.async_move_resource_to_block_cache = as_it_is
         gradio.on(

@@ -71,6 +71,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     partial = path.with_name(f'.{path.name}.partial{path.suffix}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():  # it would be found out when all is written
+            raise IsADirectoryError('it is a folder')
         partial.touch()
     except OSError as error:
         raise OSError(f'{path} cannot be written: {error}') from error

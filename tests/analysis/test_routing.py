@@ -105,6 +105,17 @@ def test_a_recorder_that_is_not_listening_hears_nothing():
     assert not model.router._forward_hooks
 
 
+def test_a_batch_that_failed_is_no_part_of_the_next():
+    model = CondConv2d(3, 4, 1, num_experts=2)
+    recorder = RoutingRecorder(model)
+    with recorder:
+        model(torch.randn(5, 3, 4, 4))
+    with recorder:
+        model(torch.randn(2, 3, 4, 4))
+    recorder.end_batch(2)
+    assert recorder.pop()['router'].shape == (2, 1, 2)
+
+
 def test_a_wrapper_is_no_part_of_a_layers_name(monkeypatch):
     monkeypatch.setattr(
         MMDistributedDataParallel, '__init__', lambda self: nn.Module.__init__(self)

@@ -39,7 +39,7 @@ def test_goes_on_past_a_broken_image_and_reports_it(detector, images, tmp_path):
     assert files_in(out) == ['x/a.png', 'x/a.png.json', 'y/a.png', 'y/a.png.json']
 
     image = cv2.imread(str(images[0]))
-    sample, _ = detector.detect(image)
+    sample = detector.detect(image)
     assert json.loads((out / 'x/a.png.json').read_text()) == dict(
         image=str(images[0]),
         width=80,

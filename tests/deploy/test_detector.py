@@ -29,11 +29,11 @@ def test_finds_what_mmdet_finds(trained, image, tmp_path, kind):
     expected = inference_detector(model, str(tmp_path / 'image.png')).pred_instances
 
     detector = Detector(config, checkpoint, device='cpu')
-    sample, routing = detector.detect(image)
+    sample = detector.detect(image)
     assert len(expected) > 10
     for name in ('bboxes', 'labels', 'scores'):
         assert torch.equal(sample.pred_instances[name], expected[name])
-    assert detector.is_routed == bool(routing) == (kind == 'routed')
+    assert detector.is_routed == (kind == 'routed')
 
     objects = detector.objects(sample, 0.7)
     above = expected[expected.scores > 0.7]
@@ -45,16 +45,10 @@ def test_finds_what_mmdet_finds(trained, image, tmp_path, kind):
     assert np.allclose([found['box'] for found in objects], above.bboxes, atol=1e-2)
 
 
-def test_every_router_is_recorded(detector, image):
-    _, routing = detector.detect(image)
-    assert len(routing) == 14 + 4  # from block 7 on two a block, and the extra layers
-    assert all(weights.shape == (1, 8) for calls in routing.values() for weights in calls)
-
-
 @pytest.mark.filterwarnings('error:.*out of bounds')
 def test_draws_on_a_copy_and_only_what_scores_enough(detector, image):
     untouched = image.copy()
-    sample, _ = detector.detect(image)
+    sample = detector.detect(image)
     assert np.array_equal(detector.draw(image, sample, 1.0), image)
     assert (detector.draw(image, sample, 0.7) != image).any()
     assert np.array_equal(image, untouched)
@@ -63,8 +57,12 @@ def test_draws_on_a_copy_and_only_what_scores_enough(detector, image):
 @pytest.mark.parametrize(
     'config, checkpoint, says',
     [
-        ('routed', 'static', 'does not fit config .*: it lacks .*router'),
-        ('static', 'routed', 'does not fit config .*: the network has no .*router'),
+        ('routed', 'static', 'does not fit SingleStageDetector of the config: it lacks .*router'),
+        (
+            'static',
+            'routed',
+            'does not fit SingleStageDetector of the config: the network has no .*router',
+        ),
     ],
 )
 def test_a_checkpoint_of_another_config_is_refused(trained, config, checkpoint, says):
@@ -92,9 +90,14 @@ def test_missing_files_are_named(trained, tmp_path):
 
 
 def test_a_config_without_a_detector_is_refused(trained):
-    config = Path(__file__).parents[2] / 'configs/_base_/datasets/shapes.py'
-    with pytest.raises(ValueError, match='shapes.py is not of a detector: .* without model'):
-        Detector(config, trained['static'][1])
+    configs = Path(__file__).parents[2] / 'configs'
+    with pytest.raises(ValueError, match='shapes.py has no model'):
+        Detector(configs / '_base_/datasets/shapes.py', trained['static'][1])
+    classifier = configs / 'shapes/mobilenet-v1-0.5_1xb32-10e_shapes-crops.py'
+    with pytest.raises(
+        ValueError, match='crops.py is not of a detector: .* got mmpretrain and one'
+    ):
+        Detector(classifier, trained['static'][1])
 
 
 def test_a_device_that_is_not_there_is_refused(trained):

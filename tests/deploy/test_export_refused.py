@@ -9,6 +9,7 @@ from condconv_det.deploy import write
 
 ROOT = Path(__file__).parents[2]
 NOT_A_DETECTOR = ROOT / 'configs/shapes/mobilenet-v1-0.5-condconv-e8_1xb32-10e_shapes-crops.py'
+NMS = ['config.py', 'trained.pth', '--nms', '--cfg-options']
 
 
 @pytest.fixture
@@ -18,10 +19,14 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
     monkeypatch.setattr(write, 'MIN_TORCH', (2, 0))
     state_dict = small_detector().state_dict()
     torch.save(dict(state_dict=state_dict), 'trained.pth')
+    static = {key: value for key, value in state_dict.items() if 'router' not in key}
+    torch.save(dict(state_dict=static), 'static.pth')
     del state_dict['bbox_head.cls_convs.0.0.weight']
     torch.save(dict(state_dict=state_dict), 'lacking.pth')
     Path('broken.pth').write_bytes(b'no checkpoint')
     Path('file').touch()
+    Path('folder.onnx').mkdir()
+    Path('empty.py').write_text('dataset = dict()')
     small_cfg('SSD').dump('config.py')
     return tmp_path
 
@@ -37,25 +42,33 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
         ),
         (
             *(['config.py', 'trained.pth', '--cfg-options', 'model.bbox_head.num_classes=4'],),
-            r'trained.pth does not fit SingleStageDetector.*size mismatch for bbox_head.cls_convs',
+            r'trained.pth does not fit SingleStageDetector.*shapes differ in bbox_head.cls_convs',
         ),
-        (['nowhere.py', 'trained.pth'], 'nowhere.py'),
+        (['config.py', 'static.pth'], 'static.pth does not fit .* it lacks .*router'),
+        (['nowhere.py', 'trained.pth'], 'config nowhere.py does not exist'),
+        (['empty.py', 'trained.pth'], 'config empty.py has no model'),
+        (
+            ['config.py', 'trained.pth', '--cfg-options', 'test_dataloader=None'],
+            'config.py has no test_dataloader, whose size',
+        ),
         ([NOT_A_DETECTOR, 'trained.pth'], 'detectors are exported, got a config of mmpretrain'),
         (['config.py', 'trained.pth', '--out', 'file/out.onnx'], 'file/out.onnx cannot be written'),
+        (['config.py', 'trained.pth', '--out', 'folder.onnx'], 'cannot be written: it is a folder'),
         (['config.py', 'trained.pth', '--out', 'out.pt2'], 'onnx writes .onnx, got out.pt2'),
         (['config.py', 'trained.pth', '--images', 'nowhere.jpg'], 'nowhere.jpg'),
         (['config.py', 'trained.pth', '--images', 'file'], 'image file cannot be read'),
-        (['config.py', 'trained.pth', '--size', '0x64'], 'got a size of 0x64'),
         (
-            *(['config.py', 'trained.pth', '--nms', '--cfg-options'],),
+            [*NMS, 'model.test_cfg.nms.type=soft_nms'],
             "plain nms .*'soft_nms'",
+        ),
+        (
+            [*NMS, 'model.test_cfg.max_per_img=0'],
+            'at least 1 detection, .*max_per_img of SingleStageDetector is 0',
         ),
     ],
     ids=str,
 )
 def test_bad_input_is_named_and_nothing_written(arguments, says, folder, run_tool, monkeypatch):
-    if arguments[-1] == '--cfg-options':
-        arguments = [*arguments, 'model.test_cfg.nms.type=soft_nms']
     monkeypatch.setattr(write, 'find_spec', lambda name: name)
     monkeypatch.setattr('condconv_det.deploy.export.write_export', lambda *_: None)
     before = set(folder.iterdir())
@@ -69,6 +82,10 @@ def test_bad_input_is_named_and_nothing_written(arguments, says, folder, run_too
     [
         (['--format', 'tflite'], "invalid choice: 'tflite'"),
         (['--batch', '0'], "a number of at least 1, or 'dynamic', not '0'"),
+        (['--batch', '-1'], "a number of at least 1, or 'dynamic', not '-1'"),
+        (['--size', '0x64'], "HEIGHTxWIDTH in pixels, such as 300x300, not '0x64'"),
+        (['--size', 'abc'], "HEIGHTxWIDTH in pixels, such as 300x300, not 'abc'"),
+        (['--nms', 'yes'], 'unrecognized arguments: yes'),
         (['--size', '300'], "HEIGHTxWIDTH in pixels, such as 300x300, not '300'"),
     ],
 )

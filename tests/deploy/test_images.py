@@ -1,3 +1,5 @@
+from io import BytesIO
+
 import cv2
 import numpy as np
 import pytest
@@ -51,6 +53,53 @@ def test_a_photograph_is_turned_as_its_camera_was_held(tmp_path):
     exif[0x0112] = 6
     Image.new('RGB', (40, 30)).save(tmp_path / 'image.jpg', exif=exif)
     assert decode_image((tmp_path / 'image.jpg').read_bytes(), 'it').shape == (40, 30, 3)
+
+
+@pytest.mark.parametrize(
+    'mode, suffix, expected',
+    [
+        ('P', '.png', [0, 0, 255]),
+        ('RGBA', '.png', [0, 0, 255]),
+        ('CMYK', '.jpg', [0, 0, 255]),
+        ('L', '.png', [76] * 3),
+        ('LA', '.png', [76] * 3),
+        ('1', '.png', [0] * 3),
+    ],
+)
+def test_pixels_of_any_mode_become_blue_green_red(tmp_path, mode, suffix, expected):
+    path = tmp_path / f'image{suffix}'
+    red = Image.new('RGB', (40, 30), 'red')
+    red.convert(mode, dither=Image.Dither.NONE).save(path)
+    pixels = decode_image(path.read_bytes(), 'it')
+    assert pixels.shape == (30, 40, 3) and pixels.dtype == np.uint8
+    assert np.abs(pixels - np.float32(expected)).max() < 5
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    path = str(tmp_path / 'image.png')
+    cv2.imwrite(path, np.full((30, 40, 3), (0x1234, 0x5678, 0x9ABC), np.uint16))
+    assert decode_image(open(path, 'rb').read(), 'it')[0, 0].tolist() == [0x12, 0x56, 0x9A]
+
+
+def test_of_several_pictures_in_a_file_the_first_counts(tmp_path):
+    frames = [Image.new('RGB', (40, 30), colour) for colour in ('red', 'blue')]
+    frames[0].save(tmp_path / 'image.tif', save_all=True, append_images=frames[1:])
+    assert decode_image((tmp_path / 'image.tif').read_bytes(), 'it')[0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_gif_is_refused_whatever_its_name():
+    content = BytesIO()
+    frames = [Image.new('P', (40, 30), colour) for colour in (0, 1)]
+    frames[0].save(content, 'GIF', save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match='image a.png cannot be read: its .* none of BMP, JPEG'):
+        decode_image(content.getvalue(), 'a.png')
+
+
+def test_pixels_that_opencv_does_not_know_are_refused():
+    content = BytesIO()
+    Image.new('F', (40, 30)).save(content, 'TIFF')
+    with pytest.raises(ImageError, match='OpenCV cannot decode a TIFF of mode F'):
+        decode_image(content.getvalue(), 'it')
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png'])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.deploy.detector import Detector
 from condconv_det.deploy.page import MAX_BYTES, MAX_PIXELS, serve
 
@@ -30,30 +31,38 @@ def detectors(trained):
     return {kind: Detector(*files, device='cpu') for kind, files in trained.items()}
 
 
+class Browser:
+    """A browser's part of the conversation with a page."""
+
+    def __init__(self, address):
+        import httpx
+
+        self.address = address
+        self.http = httpx.Client(base_url=address, trust_env=False, timeout=60)
+
+    def upload(self, content, name='image.png'):
+        return self.http.post('/gradio_api/upload', files=[('files', (name, content))])
+
+    def show(self, upload, score_thr=0.3):
+        """The page's event with any payload; what it answered."""
+        session = dict(session_hash='session')
+        event = dict(data=[upload, score_thr], fn_index=0, **session)
+        self.http.post('/gradio_api/queue/join', json=event).raise_for_status()
+        with self.http.stream('GET', '/gradio_api/queue/data', params=session) as answers:
+            for line in answers.iter_lines():
+                if 'process_completed' in line:
+                    return json.loads(line.removeprefix('data: '))
+
+    def labels(self):
+        """Of the page's parts, those that can be seen."""
+        parts = [part['props'] for part in self.http.get('/config').json()['components']]
+        return [part['label'] for part in parts if part.get('label') and part.get('visible', True)]
+
+
 @pytest.fixture(scope='module')
 def page(detectors):
-    """A browser's part of the conversation with a page on which both detectors are."""
+    """With both detectors."""
     pytest.importorskip('gradio', reason="needs gradio: pip install -e '.[app]'")
-    import httpx
-
-    class Browser:
-        def __init__(self, address):
-            self.address = address
-            self.http = httpx.Client(base_url=address, trust_env=False, timeout=60)
-
-        def upload(self, content, name='image.png'):
-            return self.http.post('/gradio_api/upload', files=[('files', (name, content))])
-
-        def show(self, upload, score_thr=0.3):
-            """The page's event with any payload; what it answered."""
-            session = dict(session_hash='session')
-            event = dict(data=[upload, score_thr], fn_index=0, **session)
-            self.http.post('/gradio_api/queue/join', json=event).raise_for_status()
-            with self.http.stream('GET', '/gradio_api/queue/data', params=session) as answers:
-                for line in answers.iter_lines():
-                    if 'process_completed' in line:
-                        return json.loads(line.removeprefix('data: '))
-
     with serve(detectors['routed'], detectors['static'], port=free_port()) as address:
         yield Browser(address)
 
@@ -70,13 +79,47 @@ def test_shows_both_detectors_boxes_and_the_routing(page, detectors):
         for picture in pictures
     ]
     drawn = [
-        detectors[kind].draw(pixels, detectors[kind].detect(pixels)[0], 0.75)[..., ::-1]
+        detectors[kind].draw(pixels, detectors[kind].detect(pixels), 0.75)[..., ::-1]
         for kind in ('static', 'routed')
     ]
     # what webp loses is less than what the boxes make
     difference = [[np.abs(np.float32(a) - b).mean() for b in [*drawn, pixels]] for a in shown]
     assert np.argmin(difference, axis=1).tolist() == [0, 1]
     assert routing['type'] == 'matplotlib'
+
+
+def test_the_bars_are_of_this_image_and_every_router(page, detectors, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        'condconv_det.deploy.page.plot_routing', lambda weights: drawn.append(weights)
+    )
+    images = [np.full((50, 50, 3), colour, np.uint8) for colour in (0, 200)]
+    for pixels in images:
+        (path,) = page.upload(png(pixels)).json()
+        assert page.show(dict(path=path, meta=FILE))['success']
+    for weights, pixels in zip(drawn, images, strict=True):
+        assert len(weights) == 14 + 4  # from block 7 on two a block, and the extra layers
+        recorder = RoutingRecorder(detectors['routed'].model)
+        with recorder:
+            detectors['routed'].detect(pixels)
+        recorder.end_batch(1)
+        for layer, expected in recorder.pop().items():
+            np.testing.assert_array_equal(weights[layer], expected)
+    assert any((drawn[0][layer] != drawn[1][layer]).any() for layer in drawn[0])
+
+
+def test_a_static_detector_is_shown_without_bars(detectors):
+    pytest.importorskip('gradio', reason="needs gradio: pip install -e '.[app]'")
+    with serve(detectors['static'], port=free_port()) as address:
+        page = Browser(address)
+        (path,) = page.upload(png(np.zeros((50, 50, 3), np.uint8))).json()
+        picture, bars = page.show(dict(path=path, meta=FILE))['output']['data']
+        assert picture['url'] and bars is None
+        assert page.labels()[-1] == 'static'
+
+
+def test_each_picture_says_which_detector_it_is_of(page):
+    assert page.labels()[-2:] == ['static', 'CondConv']
 
 
 def test_no_image_shows_nothing(page):
@@ -126,10 +169,11 @@ def test_large_uploads_and_requests_are_cut_off(page):
     assert page.http.post('/gradio_api/queue/join', json=event).status_code == 413
 
 
-def test_a_detector_without_routed_layers_is_refused(detectors):
+def test_a_port_that_is_taken_is_named(page, detectors):
+    port = urlparse(page.address).port
     with (
-        pytest.raises(ValueError, match='the detector has no routed layers'),
-        serve(detectors['static']),
+        pytest.raises(OSError, match=f'cannot listen on 127.0.0.1:{port}: the port is taken'),
+        serve(detectors['routed'], port=port),
     ):
         pass
 

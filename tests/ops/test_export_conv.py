@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from condconv_det.ops import any_batch_conv2d, single_image_conv2d
@@ -79,6 +80,26 @@ def test_experts_in_half_precision_are_mixed_in_xs_type(function, batch):
     x, routing, weight = tensors(batch, 6, 8, (3, 3))
     half = weight.half()
     torch.testing.assert_close(function(x, routing, half), function(x, routing, half.double()))
+
+
+class RightFactors(TorchDispatchMode):
+    """Shapes of the right factors of all products of two matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if operation is torch.ops.aten.mm.default:
+            self.shapes.append(tuple(args[1].shape))
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('function, batch', [(single_image_conv2d, 1), (any_batch_conv2d, 2)])
+def test_experts_are_the_right_factor_of_their_mixing(function, batch):
+    with RightFactors() as factors:
+        function(*tensors(batch, 6, 8, (1, 1)))
+    assert factors.shapes == [(3, 8 * 6)]
 
 
 @pytest.mark.parametrize('layer', ['pointwise', 'dense', 'grouped'])

@@ -1,0 +1,40 @@
+"""Checkpoints to run a network with, which are its own or an error."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from condconv_det.compat.checkpoints import CheckpointError
+
+from .files import read_checkpoint
+from .fit import listing
+
+
+def read_trained(network: nn.Module, path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A checkpoint's weights and `meta`, if it is of this very network: each name, each shape.
+
+    Static kernels, which load into experts to be trained on, are refused: routers that nobody
+    trained tell nothing.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, or it lists, up to ten of each kind, what does not
+            fit.
+    """
+    weights, meta = read_checkpoint(Path(path))
+    own = network.state_dict()
+    misfits = {
+        'it lacks': own.keys() - weights.keys(),
+        'the network has no': weights.keys() - own.keys(),
+        'shapes differ in': {
+            key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape
+        },
+    }
+    reasons = [f'{kind} {listing(keys)}' for kind, keys in misfits.items() if keys]
+    if reasons:
+        raise CheckpointError(
+            f'checkpoint {path} does not fit {type(network).__name__} of the config: '
+            + '; '.join(reasons)
+        )
+    return weights, meta

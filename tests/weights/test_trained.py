@@ -1,0 +1,33 @@
+import pytest
+import torch
+from torch import nn
+
+from condconv_det import CondConv2d
+from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.weights.trained import read_trained
+
+
+def network(num_experts=2):
+    return nn.Sequential(CondConv2d(3, 4, 1, num_experts=num_experts), nn.BatchNorm2d(4))
+
+
+def test_weights_and_meta_of_the_very_network(tmp_path):
+    own = network()
+    torch.save(dict(state_dict=own.state_dict(), meta=dict(epoch=3)), tmp_path / 'own.pth')
+    weights, meta = read_trained(network(), tmp_path / 'own.pth')
+    assert meta == dict(epoch=3)
+    torch.testing.assert_close(dict(weights), dict(own.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    'other, says',
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), 'it lacks 0.router.fc.bias, 0.rou'),
+        (nn.Sequential(*network(), nn.PReLU()), 'the network has no 2.weight$'),
+        (network(num_experts=5), 'shapes differ in 0.router.fc.bias, 0.router.fc.weight, 0.weight'),
+    ],
+)
+def test_any_other_is_refused(tmp_path, other, says):
+    torch.save(other.state_dict(), tmp_path / 'other.pth')
+    with pytest.raises(CheckpointError, match=f'other.pth does not fit Sequential .*: {says}'):
+        read_trained(network(), tmp_path / 'other.pth')
