@@ -186,6 +186,7 @@ def load(data, path):
         metainfo=dict(classes=CLASSES),
         data_prefix=dict(img=''),
         pipeline=[],
+        serialize_data=False,  # which would collect garbage each time
     )
 
 

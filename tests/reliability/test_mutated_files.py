@@ -115,6 +115,7 @@ def load(path: Path) -> None:
         metainfo=dict(classes=('cell', 'spot')),
         data_prefix=dict(img=''),
         pipeline=[],
+        serialize_data=False,  # which would collect garbage each time
     )
 
 
