@@ -64,7 +64,10 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
                 f'{width}x{height} pixels are too many; at most {max_pixels / 1e6:g} million'
             )
         header.load()  # OpenCV 4 fills what a truncated JPEG lacks with grey
-        return mmcv.imfrombytes(content)
+        pixels = mmcv.imfrombytes(content)
+        if pixels is None:  # Pillow takes a PNG with a wrong checksum, OpenCV does not
+            raise ValueError('OpenCV cannot decode it')
+        return pixels
     except Image.UnidentifiedImageError:
         reason = f'its {len(content)} bytes are none of {", ".join(FORMATS)}'
     except Exception as error:  # decoders raise nearly anything for a damaged file
