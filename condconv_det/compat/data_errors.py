@@ -23,11 +23,13 @@ def install() -> None:
     """Makes mmdet's data sets and metric name a broken file; repeatable."""
     CocoDataset.COCOAPI = NamedCOCO
     coco_metric.COCO = NamedCOCO
+    CocoDataset.load_data_list = _load_data_list
     LoadImageFromFile.transform = _load_image
 
 
 _plain_coco = CocoDataset.COCOAPI
 _plain_load_image = LoadImageFromFile.transform
+_plain_load_data_list = CocoDataset.load_data_list
 
 
 class NamedCOCO(_plain_coco):
@@ -51,6 +53,20 @@ class NamedCOCO(_plain_coco):
                 f'annotation file {annotation_file} has {len(self.imgs)} images and '
                 f'{len(self.cats)} categories; it needs at least one of each'
             )
+
+
+@wraps(_plain_load_data_list)
+def _load_data_list(self: CocoDataset) -> list[dict]:
+    try:
+        return _plain_load_data_list(self)
+    except (ValueError, KeyError, TypeError, AssertionError, AttributeError) as error:
+        if isinstance(error, AnnotationError) or 'img' not in self.data_prefix:
+            raise
+        raise AnnotationError(
+            f'annotation file {self.ann_file} has entries that mmdet cannot read '
+            f'({type(error).__name__}: {error}); `python tools/check_dataset.py {self.ann_file}` '
+            'names them'
+        ) from error
 
 
 @wraps(_plain_load_image)

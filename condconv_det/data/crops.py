@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .voc import Fault
+from .fault import Fault
 
 # Beside the class folders of a split: what it was made from, and what was left out.
 RECORD = 'crops.json'

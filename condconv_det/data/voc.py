@@ -17,23 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from .fault import Fault
+from .image_size import loaded_size
 
 SPLITS = ('train', 'val', 'test')
 _EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
 _CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
-_EXIF_ORIENTATION = 0x0112
-
-
-class Fault(NamedTuple):
-    """Something wrong in the source, and what became of it."""
-
-    kind: str
-    where: str  # split/image
-    detail: str
-
-    def __str__(self) -> str:
-        return f'{self.where}: {self.kind}: {self.detail}'
 
 
 class Conversion(NamedTuple):
@@ -222,12 +211,8 @@ def _find_image(root: Path, name: str) -> tuple[str, int, int]:
     if path is None:
         raise _UnusableImage('missing image', f'no {paths[0]}, nor another image of this name')
     try:
-        with Image.open(path) as image:  # reads the header only
-            width, height = image.size
-            # OpenCV turns a photograph upright: from 5 on, orientations lie on their side.
-            if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
-                width, height = height, width
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        width, height = loaded_size(path)
+    except (OSError, ValueError) as error:
         raise _UnusableImage('broken image', f'{path}: {error}') from error
     return path.relative_to(folder).as_posix(), width, height
 

@@ -111,6 +111,14 @@ def test_a_truncated_image_is_refused(suffix, part):
         decode_image(content[: int(part * len(content))], 'it')
 
 
+def test_what_pillow_reads_and_opencv_does_not_is_refused():
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+    content = bytearray(cv2.imencode('.png', pixels)[1])
+    content[-13] ^= 1  # the checksum of the pixels
+    with pytest.raises(ImageError, match='image it cannot be read: '):
+        decode_image(bytes(content), 'it')
+
+
 @pytest.mark.parametrize(
     'content, says', [(b'', 'its 0 bytes are none of BMP'), (b'hello', 'its 5 bytes are none of')]
 )

@@ -1,0 +1,14 @@
+"""What the readers of annotations and images report."""
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """Something wrong in a data set's files, and what became of it."""
+
+    kind: str
+    where: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f'{self.where}: {self.kind}: {self.detail}'

@@ -1,0 +1,107 @@
+"""The data set's files, checked before the first step."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets import CocoDataset
+from mmengine.dist import broadcast_object_list
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from condconv_det.compat.data_errors import AnnotationError
+from condconv_det.data.check_coco import check_coco, read_coco
+from condconv_det.data.check_images import check_images
+from condconv_det.data.coco_faults import level
+from condconv_det.data.fault import Fault
+
+NUM_NAMED = 5  # faults in an error or in the log
+
+
+@HOOKS.register_module()
+class DatasetCheckHook(Hook):
+    """Stops before training if the training or validation set's COCO json has faults that matter.
+
+    Looks at all of the json, as `check_coco` does, and at the headers of some images; logs what
+    MMDetection leaves out without a word. Of several processes the first checks, and all stop. Sets
+    of other formats, and files that are not on this machine, are passed over.
+
+    Args:
+        max_images: headers to read of each set, evenly spread; 0 reads none.
+
+    Raises:
+        AnnotationError: before training; it names the first faults, and the command that names all.
+    """
+
+    def __init__(self, max_images: int = 1000) -> None:
+        if max_images < 0:
+            raise ValueError(f'max_images must be at least 0, got {max_images}')
+        self.max_images = max_images
+
+    def before_train(self, runner: Runner) -> None:
+        error = [self._check(runner) if runner.rank == 0 else None]
+        broadcast_object_list(error)
+        if error[0] is not None:
+            raise AnnotationError(error[0])
+
+    def _check(self, runner: Runner) -> str | None:
+        """The message to stop with."""
+        try:
+            for dataset in leaf_datasets(runner.train_dataloader.dataset):
+                self._check_set(runner, dataset, evaluated=False)
+            if runner.val_loop is not None:
+                for dataset in leaf_datasets(runner.val_dataloader.dataset):
+                    self._check_set(runner, dataset, evaluated=True)
+        except (AnnotationError, OSError, ValueError) as error:
+            return str(error)  # the other processes wait for it
+        return None
+
+    def _check_set(self, runner: Runner, dataset: Any, evaluated: bool) -> None:
+        if not (reads_coco(type(dataset)) and Path(dataset.ann_file).is_file()):
+            return
+        data = read_coco(dataset.ann_file)
+        faults = check_coco(data, evaluated, dataset.metainfo['classes']).faults
+        folder = dataset.data_prefix.get('img')
+        if self.max_images and folder and Path(folder).is_dir():
+            faults += check_images(data, folder, self.max_images).faults
+        by_level: dict[str, list[Fault]] = dict(error=[], warning=[], note=[])
+        for fault in faults:
+            by_level[level(fault, evaluated)].append(fault)
+        command = f'python tools/check_dataset.py {dataset.ann_file} --images {folder}'
+        if by_level['error']:
+            raise AnnotationError(
+                f'{dataset.ann_file} has {_name_first(by_level["error"])}\n'
+                f'`{command}` names all; with `--fix OUT.json` it writes a file without them'
+            )
+        if by_level['warning']:
+            runner.logger.warning(
+                f'{dataset.ann_file}: mmdet leaves out or misjudges '
+                f'{_name_first(by_level["warning"])}\n`{command}` names all'
+            )
+
+
+def leaf_datasets(dataset: Any) -> Iterator[Any]:
+    """The data sets that read files, inside a data set and its wrappers, or inside its config."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if inner == [None]:
+        yield dataset
+    else:
+        for part in inner:
+            yield from leaf_datasets(part)
+
+
+def reads_coco(cls: type) -> bool:
+    """Whether a class of data sets reads COCO json as mmdet's CocoDataset does."""
+    return all(
+        getattr(cls, name, None) is getattr(CocoDataset, name)
+        for name in ('load_data_list', 'parse_data_info', 'COCOAPI')
+    )
+
+
+def _name_first(faults: list[Fault]) -> str:
+    lines = [f'{len(faults)} faults:', *(f'  {fault}' for fault in islice(faults, NUM_NAMED))]
+    if len(faults) > NUM_NAMED:
+        lines.append(f'  ... and {len(faults) - NUM_NAMED} more')
+    return '\n'.join(lines)

@@ -1,0 +1,273 @@
+import copy
+import json
+import re
+from pathlib import Path
+
+import mmcv
+import pytest
+from mmdet.datasets import CocoDataset
+from PIL import Image
+
+from condconv_det.data.check_coco import check_coco, read_coco
+from condconv_det.data.check_images import check_images
+from condconv_det.data.coco_faults import KINDS, level
+
+DOC = Path(__file__).parents[2] / 'docs' / 'check_dataset.md'
+CLASSES = ('cell', 'spot')
+
+
+def whole():
+    """Two images of 60x40, each with a box, of two classes."""
+    return dict(
+        images=[dict(id=n, file_name=f'{n}.jpg', width=60, height=40) for n in (1, 2)],
+        annotations=[
+            dict(id=n, image_id=n, category_id=n, bbox=[4 * n, 5, 20, 10], area=200, iscrowd=0)
+            for n in (1, 2)
+        ],
+        categories=[dict(id=n, name=name) for n, name in enumerate(CLASSES, 1)],
+    )
+
+
+def changed(part, index, **values):
+    data = whole()
+    for key, value in values.items():
+        if value is ...:
+            del data[part][index][key]
+        else:
+            data[part][index][key] = value
+    return data
+
+
+def extended(part, entry):
+    data = whole()
+    data[part].append(entry)
+    return data
+
+
+def annotation(**values):
+    return changed('annotations', 1, **values)
+
+
+def image(**values):
+    return changed('images', 1, **values)
+
+
+def category(**values):
+    return changed('categories', 1, **values)
+
+
+NAN, INF = float('nan'), float('inf')
+# Kind, data, and the annotation of id 2 after mending, as far as it differs; None if left out.
+CASES = [
+    ('not COCO json', [1, 2], ...),
+    ('not COCO json', {**whole(), 'images': None}, ...),
+    ('not COCO json', {**whole(), 'categories': []}, ...),
+    ('image incomplete', image(file_name=...), None),
+    ('image incomplete', image(width='60'), None),
+    ('image incomplete', image(height=0), None),
+    ('image incomplete', image(id=[2]), None),
+    ('image incomplete', extended('images', None), {}),
+    ('image listed twice', extended('images', whole()['images'][1]), {}),
+    ('image listed twice', extended('images', {**whole()['images'][0], 'id': 2}), None),
+    ('file listed twice', image(file_name='1.jpg'), {}),
+    ('category incomplete', category(name=...), ...),
+    ('category incomplete', category(id=NAN), ...),
+    ('category listed twice', category(id=1), ...),
+    ('category listed twice', category(name='cell'), ...),
+    ('classes in another order', {**whole(), 'categories': whole()['categories'][::-1]}, ...),
+    ('annotation incomplete', annotation(category_id=...), None),
+    ('annotation incomplete', annotation(image_id={}), None),
+    ('annotation incomplete', extended('annotations', 7), {}),
+    ('annotation without id', extended('annotations', {**whole()['annotations'][0], 'id': {}}), {}),
+    ('annotation id twice', extended('annotations', whole()['annotations'][0]), {}),
+    ('annotation id unusable', annotation(id=0), {}),
+    ('annotation id unusable', annotation(id='x'), {}),
+    ('unknown image', annotation(image_id=9), None),
+    ('unknown category', annotation(category_id=9), None),
+    ('box not numeric', annotation(bbox=...), None),
+    ('box not numeric', annotation(bbox=[1, 2, 3]), None),
+    ('box not numeric', annotation(bbox=[1, 2, NAN, 3]), None),
+    ('box not numeric', annotation(bbox=[1, 2, INF, 3]), None),
+    ('box not numeric', annotation(bbox=[1, 2, 10**400, 3]), None),
+    ('box not numeric', annotation(bbox=['1', 2, 3, 4]), None),
+    ('box with negative sides', annotation(bbox=[20, 20, -9, 9]), None),
+    ('box without area', annotation(bbox=[5, 5, 0, 9]), None),
+    ('box outside the image', annotation(bbox=[60, 5, 9, 9]), None),
+    ('box outside the image', annotation(bbox=[5, -9, 9, 9]), None),
+    (
+        'box beyond the border',
+        annotation(bbox=[-5, 30, 20, 20], area=400),
+        dict(bbox=[0, 30, 15, 10], area=150),
+    ),
+    ('box under a pixel', annotation(bbox=[5, 5, 0.5, 9], area=4.5), {}),
+    ('area missing', annotation(area=...), dict(area=200)),
+    ('area missing', annotation(area=NAN), dict(area=200)),
+    ('area not positive', annotation(area=0), dict(area=200)),
+    ('area differs', annotation(area=100), dict(area=200)),
+    ('iscrowd missing', annotation(iscrowd=...), dict(iscrowd=0)),
+    ('iscrowd not 0 or 1', annotation(iscrowd='0'), dict(iscrowd=0)),
+    ('iscrowd not 0 or 1', annotation(iscrowd='1'), dict(iscrowd=1)),
+    ('image without boxes', {**whole(), 'annotations': whole()['annotations'][:1]}, None),
+    ('category without boxes', {**whole(), 'annotations': whole()['annotations'][:1]}, None),
+    ('category ids with holes', category(id=90), None),
+]  # fmt: skip
+CASES_OF_FILES = {
+    'image file missing',
+    'image file broken',
+    'image size differs',
+    'no usable image',
+}
+
+
+def kinds(faults):
+    return {fault.kind for fault in faults}
+
+
+def errors(data):
+    return [
+        fault for fault in check_coco(data, classes=CLASSES).faults if level(fault, True) == 'error'
+    ]
+
+
+@pytest.mark.parametrize('kind, data, after', CASES)
+def test_each_fault_is_found_and_mended_or_left_to_a_person(kind, data, after):
+    before = copy.deepcopy(data)
+    found = check_coco(data, classes=CLASSES)
+    assert kind in kinds(found.faults)
+    assert repr(data) == repr(before)
+    if after is ...:
+        assert found.mended is None
+        return
+    assert not errors(found.mended)
+    kept = {a['id']: a for a in found.mended['annotations']}
+    if after is None:
+        assert 2 not in kept
+    else:
+        assert kept[2] == {**data['annotations'][1], 'id': 2, **after}
+
+
+def test_every_kind_has_a_case_and_a_line_in_the_documentation():
+    assert {kind for kind, _, _ in CASES} | CASES_OF_FILES == set(KINDS)
+    rows = dict(re.findall(r'^\| ([^|]+) \| ([^|]+) \|', DOC.read_text(), flags=re.MULTILINE))
+    for kind, (evaluated, trained, _, _) in KINDS.items():
+        assert rows[kind] == (evaluated if evaluated == trained else f'{evaluated}; {trained}')
+
+
+def test_a_whole_file_has_no_faults_and_is_not_changed():
+    data = whole()
+    # a mask's area, a crowd, an ignored box, a rounding beyond the border
+    data['annotations'][0] |= dict(segmentation=[[4, 5, 24, 5, 24, 15]], area=100)
+    data['annotations'][1] |= dict(iscrowd=1, bbox=[40, 5, 20.4, 10], area=204)
+    assert check_coco(data, classes=CLASSES) == ([], data)
+
+
+@pytest.mark.parametrize('change', [dict(iscrowd=...), dict(id=0)])
+def test_what_evaluation_alone_stumbles_over_is_no_error_in_training(change):
+    (fault,) = check_coco(annotation(**change)).faults
+    assert (level(fault, True), level(fault, False)) == ('error', 'note')
+
+
+def test_ids_twice_are_numbered_anew_with_free_numbers():
+    data = extended('annotations', {**whole()['annotations'][0], 'bbox': [0, 0, 20, 10]})
+    data['annotations'].append({**whole()['annotations'][1], 'id': 3})
+    ids = [a['id'] for a in check_coco(data).mended['annotations']]
+    assert ids == [1, 2, 4, 3]
+
+
+def test_an_id_is_also_twice_where_the_first_is_left_out():
+    data = extended('annotations', {**whole()['annotations'][0], 'bbox': [0, 0, 0, 9]})
+    assert 'annotation id twice' in kinds(check_coco(data).faults)
+
+
+def load(data, path):
+    path.write_text(json.dumps(data))
+    return CocoDataset(
+        ann_file=str(path),
+        metainfo=dict(classes=CLASSES),
+        data_prefix=dict(img=''),
+        pipeline=[],
+        serialize_data=False,  # which would collect garbage each time
+    )
+
+
+@pytest.mark.parametrize('kind, data, after', CASES)
+def test_mmdet_loads_what_has_no_errors_and_what_was_mended(kind, data, after, tmp_path):
+    found = check_coco(data, classes=CLASSES)
+    if not errors(data):
+        load(data, tmp_path / 'checked.json')
+    if found.mended is not None:
+        dataset = load(found.mended, tmp_path / 'mended.json')
+        boxes = sum(len(dataset.get_data_info(i)['instances']) for i in range(len(dataset)))
+        left_out = [f for f in check_coco(found.mended).faults if f.kind == 'box under a pixel']
+        assert boxes == len(found.mended['annotations']) - len(left_out)
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'{', b'\xff\xfe{', b'\xef\xbb\xbf{}', b'[' * 100_000, b'1' * 5000]
+)
+def test_what_is_not_json_is_one_error_that_names_the_file(content, tmp_path):
+    path = tmp_path / 'broken.json'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='broken.json is not json: '):
+        read_coco(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ('1.jpg', '2.jpg'):
+        Image.new('RGB', (60, 40)).save(tmp_path / name)
+    return tmp_path
+
+
+def test_whole_images_have_no_faults(folder):
+    assert check_images(whole(), folder) == ([], set(), 2)
+
+
+@pytest.mark.parametrize(
+    'content, kind',
+    [
+        (None, 'image file missing'),
+        (b'', 'image file broken'),
+        (b'no picture', 'image file broken'),
+        ((40, 60), 'image size differs'),
+    ],
+)
+def test_an_unusable_image_is_named_and_left_out_with_its_boxes(folder, content, kind):
+    path = folder / '2.jpg'
+    if content is None:
+        path.unlink()
+    elif isinstance(content, tuple):
+        Image.new('RGB', content).save(path)
+    else:
+        path.write_bytes(content)
+    found = check_images(whole(), folder)
+    assert [fault.kind for fault in found.faults] == [kind]
+    assert '2.jpg' in found.faults[0].where
+    assert found.unusable == {2}
+    mended = check_coco(whole(), unusable=found.unusable).mended
+    assert [image['id'] for image in mended['images']] == [1]
+    assert [a['image_id'] for a in mended['annotations']] == [1]
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp'])
+def test_a_photograph_on_its_side_has_the_size_that_mmdet_loads(folder, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = folder / f'side{suffix}'
+    Image.new('RGB', (60, 40)).save(path, exif=exif)
+    height, width = mmcv.imread(path).shape[:2]
+    data = image(file_name=path.name, width=width, height=height)
+    assert not check_images(data, folder).faults
+
+
+def test_a_folder_of_none_of_the_images_is_an_error_of_its_own(folder):
+    found = check_images(whole(), folder / 'elsewhere')
+    assert found.faults[-1].kind == 'no usable image'
+    assert check_coco(whole(), unusable=found.unusable).mended is None
+
+
+def test_a_part_of_the_images_is_spread_over_all(folder):
+    data = whole()
+    data['images'] = [dict(data['images'][0], id=n, file_name=f'{n}.gone') for n in range(10)]
+    found = check_images(data, folder, max_images=3)
+    assert found.unusable == {0, 4, 8}

@@ -1,0 +1,140 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from condconv_det.data.shapes import make_shapes
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_shapes(tmp_path / 'data' / 'shapes', dict(train=8, val=2, test=2), size=64)
+    return tmp_path / 'data' / 'shapes'
+
+
+@pytest.fixture
+def train(root):
+    return root / 'annotations' / 'train.json'
+
+
+@pytest.fixture
+def check(run_tool, capsys):
+    """Runs the command line; returns exit code, output and errors."""
+
+    def check(*args):
+        with pytest.raises(SystemExit) as exited:
+            run_tool('check_dataset.py', *args)
+        return exited.value.code, *capsys.readouterr()
+
+    return check
+
+
+def spoil(path, count=1, **values):
+    data = json.loads(path.read_text())
+    for entry in data['annotations'][:count]:
+        entry.update(values)
+    path.write_text(json.dumps(data))
+
+
+def test_a_whole_set_has_no_errors(root, train, check):
+    code, out, _ = check(train, '--images', root / 'train', '--decode')
+    assert code == 0
+    assert out.splitlines()[0] == str(train)
+    assert '0 errors, 0 warnings' in out
+
+
+def test_faults_are_grouped_capped_and_counted(root, train, check):
+    spoil(train, 7, bbox=[90, 5, 9, 9])
+    spoil(train, 1, iscrowd='no')
+    (root / 'train' / '000003.jpg').unlink()
+    code, out, _ = check(train, '--images', root / 'train', '--show', 4)
+    assert code == 1
+    assert 'error: box outside the image: 7 (mmdet: left out of training' in out
+    assert out.count('bbox [90, 5, 9, 9]') == 4
+    assert '  ... and 3 more' in out
+    assert 'annotation 1 of "000000.jpg": iscrowd "no"' in out
+    assert "'000003.jpg': no " in out
+    assert '9 errors' in out.splitlines()[-1]
+
+
+def test_a_truncated_image_is_found_by_decoding(root, train, check):
+    path = root / 'train' / '000002.jpg'
+    path.write_bytes(path.read_bytes()[:-200])
+    assert check(train, '--images', root / 'train')[0] == 0
+    code, out, _ = check(train, '--images', root / 'train', '--decode')
+    assert code == 1 and 'image file broken: 1' in out
+
+
+def test_a_mended_file_has_no_errors_and_the_original_stays(root, train, check):
+    spoil(train, 3, bbox=[90, 5, 9, 9])
+    spoil(train, 1, id=2)
+    (root / 'train' / '000003.jpg').write_bytes(b'')
+    before, out = train.read_bytes(), root / 'mended.json'
+    assert check(train, '--images', root / 'train', '--fix', out)[0] == 1
+    assert check(out, '--images', root / 'train')[0] == 0
+    assert train.read_bytes() == before
+    assert len(json.loads(out.read_text())['images']) == 7
+    assert [path.name for path in root.glob('.*')] == []
+
+
+@pytest.mark.parametrize('link', [None, os.link, os.symlink])
+def test_the_original_is_never_written_over(root, train, check, link):
+    out = train
+    if link:
+        out = root / 'other.json'
+        link(train, out)
+    before = train.read_bytes()
+    for option in ('--fix', '--json'):
+        code, _, error = check(train, option, out)
+        assert code == 2 and 'is the file to check: name another' in error
+    assert train.read_bytes() == before
+
+
+def test_what_a_person_must_decide_is_not_mended(root, train, check):
+    data = json.loads(train.read_text())
+    data['categories'][1]['id'] = data['categories'][0]['id']
+    train.write_text(json.dumps(data))
+    code, out, error = check(train, '--fix', root / 'mended.json')
+    assert code == 2 and 'category listed twice' in out and 'for a person' in error
+    assert not (root / 'mended.json').exists()
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"images": 3}', '{"images": [], "a": NaN'])
+def test_what_is_not_coco_json_is_one_error(root, train, check, content):
+    train.write_text(content)
+    code, out, _ = check(train, '--images', root / 'train')
+    assert code == 1 and 'error: not COCO json: 1' in out
+
+
+def test_a_missing_file_is_named(root, check):
+    code, _, error = check(root / 'nowhere.json')
+    assert code == 2 and 'nowhere.json' in error
+
+
+def test_all_sets_of_a_config_are_checked_each_for_its_use(root, check):
+    for split in ('train', 'val'):
+        spoil(root / 'annotations' / f'{split}.json', iscrowd=None)
+    report = root / 'report.json'
+    code, out, _ = check(
+        CONFIGS / 'shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py', '--json', report
+    )
+    assert code == 1
+    assert [line for line in out.splitlines() if line.endswith('.json')] == [
+        f'data/shapes/annotations/{split}.json' for split in ('train', 'val', 'test')
+    ]
+    levels = {
+        (Path(fault['file']).stem, fault['level'])
+        for fault in json.loads(report.read_text())
+        if fault['kind'] == 'iscrowd missing'
+    }
+    assert levels == {('train', 'note'), ('val', 'error')}
+
+
+def test_sets_of_other_formats_are_named_and_passed_over(root, check):
+    config = CONFIGS / 'shapes/mobilenet-v1-0.5_1xb32-10e_shapes-crops.py'
+    code, out, _ = check(config)
+    assert code == 0 and 'train: CustomDataset does not read COCO json' in out

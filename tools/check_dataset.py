@@ -1,0 +1,173 @@
+"""Names every fault of a COCO data set, and writes a file without them.
+
+    check_dataset.py data/mine/train.json --images data/mine/images --fix data/mine/mended.json
+    check_dataset.py configs/ssd/ssd300_mobilenet-v1_8xb128-20k_coco.py
+
+Without --decode only the headers of images are read. Exit codes: 0 no errors, though there may be
+warnings, 1 errors, 2 unusable arguments or no mended file could be written.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from condconv_det.data.check_coco import check_coco, read_coco
+from condconv_det.data.check_images import check_images
+from condconv_det.data.coco_faults import KINDS, level
+from condconv_det.data.fault import Fault
+from condconv_det.data.image_size import loaded_size
+from condconv_det.deploy.images import decode_image
+
+LEVELS = ('error', 'warning', 'note')
+
+
+class Source(NamedTuple):
+    """A json to check, and how it is used."""
+
+    ann_file: Path
+    images: Path | None = None
+    evaluated: bool = True
+    classes: Sequence[str] | None = None
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('source', type=Path, help="COCO json, or a config, for all of its json's")
+    parser.add_argument('--images', type=Path, help="folder that the json's file names are in")
+    parser.add_argument('--decode', action='store_true', help='decode every image in full')
+    parser.add_argument('--fix', type=Path, metavar='OUT.json', help='write a mended json')
+    parser.add_argument('--json', type=Path, metavar='REPORT', help='write all faults as json')
+    parser.add_argument('--show', type=int, default=5, help='faults of a kind (%(default)s)')
+    args = parser.parse_args()
+    if args.source.suffix == '.py' and (args.images or args.fix):
+        parser.error('--images and --fix go with a json, not with a config')
+    for out in filter(None, (args.fix, args.json)):
+        if out.exists() and args.source.exists() and out.samefile(args.source):
+            parser.error(f'{out} is the file to check: name another')
+    return args
+
+
+def sources_of(config: Path) -> Iterator[Source]:
+    """The COCO data sets of a config's loaders, each once."""
+    from mmdet.registry import DATASETS
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+
+    from condconv_det.engine.dataset_check_hook import leaf_datasets, reads_coco
+
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    seen = set()
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        for dataset in leaf_datasets(loader.dataset) if loader else ():
+            cls = DATASETS.get(dataset.type)
+            if not reads_coco(cls):
+                print(f'{split}: {dataset.type} does not read COCO json: not checked')
+                continue
+            root = dataset.get('data_root') or ''
+            ann_file = Path(root, dataset.ann_file)
+            images = Path(root, dataset.get('data_prefix', {}).get('img', ''))
+            if (ann_file, images) not in seen:
+                seen.add((ann_file, images))
+                classes = dataset.get('metainfo', cls.METAINFO).get('classes')
+                yield Source(ann_file, images, split != 'train', classes)
+
+
+def decoded_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image that was decoded to its end."""
+    height, width = decode_image(path.read_bytes(), path.name).shape[:2]
+    return width, height
+
+
+def check(source: Source, decode: bool) -> tuple[list[Fault], dict[str, Any] | None]:
+    """Faults, and the mended data if there are any."""
+    try:
+        data = read_coco(source.ann_file)
+    except ValueError as error:
+        return [Fault('not COCO json', 'file', str(error))], None
+    found = check_coco(data, source.evaluated, source.classes)
+    if source.images is None or any(fault.kind == 'not COCO json' for fault in found.faults):
+        return found.faults, found.mended
+    files = check_images(data, source.images, read_size=decoded_size if decode else loaded_size)
+    if files.unusable:
+        found = check_coco(data, source.evaluated, source.classes, files.unusable)
+    return found.faults + files.faults, found.mended
+
+
+def report(source: Source, faults: list[Fault], show: int) -> None:
+    """Prints the faults, the worst first, with so many of each kind."""
+    print(source.ann_file)
+    order = list(KINDS)
+
+    def rank(fault: Fault) -> tuple[int, int]:
+        return LEVELS.index(level(fault, source.evaluated)), order.index(fault.kind)
+
+    for (rank_of_level, number), group in groupby(sorted(faults, key=rank), rank):
+        same, kind = list(group), KINDS[order[number]]
+        mend = f'; --fix: {kind.mend}' if kind.mend else ''
+        print(f'{LEVELS[rank_of_level]}: {order[number]}: {len(same)} (mmdet: {kind.effect}{mend})')
+        for fault in same[:show]:
+            print(f'  {fault.where}: {fault.detail}')
+        if len(same) > show:
+            print(f'  ... and {len(same) - show} more')
+    numbers = [sum(level(f, source.evaluated) == name for f in faults) for name in LEVELS]
+    print(', '.join(f'{n} {name}s' for n, name in zip(numbers, LEVELS)))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes a file that is there whole or not at all."""
+    partial = path.with_name(f'.{path.name}.partial-{os.getpid()}')
+    try:
+        partial.write_text(json.dumps(data))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def main() -> int:
+    args = parse_args()
+    records = []
+    failed = False
+    try:
+        sources = [Source(args.source, args.images)]
+        if args.source.suffix == '.py':
+            sources = sources_of(args.source)
+        for source in sources:
+            faults, mended = check(source, args.decode)
+            report(source, faults, args.show)
+            failed |= any(level(fault, source.evaluated) == 'error' for fault in faults)
+            records += [
+                dict(
+                    file=str(source.ann_file),
+                    level=level(fault, source.evaluated),
+                    **fault._asdict(),
+                    mend=KINDS[fault.kind].mend,
+                )
+                for fault in faults
+            ]
+            if args.fix:
+                if mended is None:
+                    raise ValueError('errors without "--fix" are for a person: nothing written')
+                write_json(args.fix, mended)
+                print(
+                    f'{args.fix}: {len(mended["images"])} images, '
+                    f'{len(mended["annotations"])} annotations'
+                )
+        if args.json:
+            write_json(args.json, records)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return int(failed)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
