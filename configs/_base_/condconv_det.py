@@ -2,5 +2,6 @@
 custom_imports = dict(imports=['condconv_det'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='ClassCheckHook'),
-    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW'),
+    dict(type='EpochSeedHook'),
+    dict(type='FiniteLossHook'),
 ]

@@ -4,7 +4,8 @@ _base_ = 'mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py'
 custom_imports = dict(imports=['condconv_det'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='ClassCheckHook'),
-    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW'),
+    dict(type='EpochSeedHook'),
+    dict(type='FiniteLossHook'),
 ]
 model = dict(
     backbone=dict(type='CondConvMobileNetV2'),

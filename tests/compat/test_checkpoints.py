@@ -101,6 +101,18 @@ def test_damaged_files_are_named(tmp_path, save):
             CheckpointLoader.load_checkpoint(str(path))
 
 
+def test_one_flipped_bit_in_the_weights_is_noticed(tmp_path, save):
+    weights = torch.randn(4, 3, 1, 1)
+    whole = save(dict(state_dict=dict(weight=weights)))
+    data = bytearray(open(whole, 'rb').read())
+    data[data.index(weights.numpy().tobytes()) + 5] ^= 1
+    path = tmp_path / 'flipped.pth'
+    path.write_bytes(data)
+    assert not torch.equal(torch.load(path, weights_only=True)['state_dict']['weight'], weights)
+    with pytest.raises(CheckpointError, match='flipped.pth is not .* Bad CRC-32 .*data/0'):
+        CheckpointLoader.load_checkpoint(str(path))
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'nowhere.pth'))
