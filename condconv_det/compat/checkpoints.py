@@ -5,6 +5,7 @@ mmengine 0.10 keeps its log history in a checkpoint, as objects that torch >= 2.
 """
 
 import codecs
+import collections
 import os
 import pickle
 import re
@@ -137,6 +138,7 @@ def _mmengine_globals() -> dict[str, Any]:
         'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
         'builtins.getattr': _history_statistic,
         '_codecs.encode': codecs.encode,
+        'collections.Counter': collections.Counter,  # MultiStepLR's milestones
         'numpy.ndarray': np.ndarray,
         'numpy.dtype': np.dtype,
     }

@@ -38,6 +38,7 @@ def mmengine_checkpoint():
         meta=dict(epoch=1, dataset_meta=dict(classes=('a', 'b'))),
         message_hub=hub.state_dict(),
         state_dict=torch.nn.Conv2d(3, 4, 1).state_dict(),
+        param_schedulers=[dict(milestones=collections.Counter([8, 11]))],  # MultiStepLR's
     )
 
 

@@ -4,6 +4,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,6 +51,7 @@ class Training:
         self, *args: str, options: Sequence[str] = (), before: Callable[[], None] | None = None
     ) -> None:
         """Runs `before` and the training in a fork of this process."""
+        self._begin = len(self.output())
         work_dir = ('--work-dir', str(self.work_dir))
         cfg_options = ('--cfg-options', *options) if options else ()
         self._process = get_context('fork').Process(
@@ -66,6 +68,13 @@ class Training:
         self.start(*args, **kwargs)
         return self.wait()
 
+    def wait_for_first_step(self) -> None:
+        """Until CheckpointHook, in `before_train`, has logged where it will save."""
+        until = time.monotonic() + 60
+        while 'Checkpoints will be saved' not in self.output()[self._begin :]:
+            assert self._process.is_alive() and time.monotonic() < until, self.output()
+            time.sleep(0.01)
+
     def kill(self) -> int:
         """Kills the process and its data loaders."""
         try:
@@ -75,7 +84,7 @@ class Training:
         return self.wait()
 
     def output(self) -> str:
-        return self.log.read_text()
+        return self.log.read_text() if self.log.exists() else ''
 
     def weights(self, name: str = 'epoch_2.pth') -> dict[str, torch.Tensor]:
         """All that a checkpoint has of weights: EMA's, the network's, the optimizer's moments."""

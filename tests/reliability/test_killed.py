@@ -52,7 +52,7 @@ _base_ = '{}'
 
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=8, val_interval=4)
 train_dataloader = dict(sampler=dict(type='InfiniteSampler'))
-param_scheduler = dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=6)
+param_scheduler = [dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=6)]
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4))
 log_processor = dict(by_epoch=False)
 """
@@ -80,26 +80,27 @@ def test_killed_24_times_it_ends_with_the_same_weights(
     training, training_config, tmp_path, assert_same_weights, num_workers
 ):
     options = [
-        'train_cfg.max_epochs=30',
+        'train_cfg.max_epochs=24',
         f'train_dataloader.num_workers={num_workers}',
         f'train_dataloader.persistent_workers={bool(num_workers)}',
     ]
     whole = type(training)(training_config, tmp_path / 'uninterrupted')
     begun = time.monotonic()
     assert whole.run(options=options) == 0, whole.output()
-    seconds = (time.monotonic() - begun) / 8  # some starts come to the 4th epoch, some to none
+    epoch = (time.monotonic() - begun) / 24
 
     rng = random.Random(1)
     halves = 0
     for _ in range(24):
         training.start('--resume', options=options)
-        time.sleep(rng.uniform(0, seconds))
+        training.wait_for_first_step()
+        time.sleep(rng.uniform(0, 1.5 * epoch))
         assert training.kill() == -signal.SIGKILL, 'it was done before it could be killed'
         halves += bool([*training.work_dir.glob('*.part')])
     assert training.run('--resume', options=options) == 0, training.output()
     resumed = re.findall(r'resumed epoch: (\d+)', training.output())
     print(f'resumed after epochs {", ".join(resumed)}; {halves} kills left half a file')
-    assert_same_weights(training.weights('epoch_30.pth'), whole.weights('epoch_30.pth'))
+    assert_same_weights(training.weights('epoch_24.pth'), whole.weights('epoch_24.pth'))
 
 
 @pytest.mark.long
