@@ -7,11 +7,12 @@ DEMO ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test test-long lint format clean
 
 help:
 	@echo 'make demo     train a CondConv SSD on a small data set (5 minutes) and measure it'
 	@echo 'make test     check format and style, run the tests'
+	@echo 'make test-long  run the tests that take minutes each'
 	@echo 'make install  only set up $(VENV)'
 	@echo 'make format   format the code'
 	@echo 'make clean    remove $(VENV) and work_dirs/demo'
@@ -34,6 +35,9 @@ lint: $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m long
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -5,9 +5,11 @@ mmengine 0.10 keeps its log history in a checkpoint, as objects that torch >= 2.
 """
 
 import codecs
+import collections
 import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,10 +51,55 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'checkpoint {path} does not exist')
+    check_records(path)
+    return _load(path, map_location)
+
+
+def check_records(path: str, weights: bool = True) -> None:
+    """Compares a checkpoint's records with their checksums, which torch writes but never reads.
+
+    A file in the format before torch 1.6 has none and passes.
+
+    Args:
+        weights: whether to read the tensors too, not only what describes them.
+
+    Raises:
+        CheckpointError: the file was cut or altered.
+    """
+    with open(path, 'rb') as file:
+        if file.read(4) != b'PK\x03\x04':
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if weights or '/data/' not in name:
+                    with archive.open(name) as record:
+                        while record.read(2**20):  # raises at the end of an altered record
+                            pass
+    except Exception as error:  # zipfile promises no list of what a damaged file may raise
+        raise _not_whole(path, error) from error
+
+
+def read_training_meta(path: str) -> dict | None:
+    """What a checkpoint says of its training (`epoch`, `iter`, `time`); reads no weights.
+
+    None if it holds weights alone, as the best one does, and no training can go on from it.
+
+    Raises:
+        CheckpointError: the file is damaged, as far as that shows without reading the weights.
+    """
+    check_records(path, weights=False)
+    checkpoint = _load(path, 'cpu', mmap=True)
+    if not (isinstance(checkpoint, dict) and {'meta', 'optimizer'} <= checkpoint.keys()):
+        return None
+    return checkpoint['meta']
+
+
+def _load(path: str, map_location: Any, **kwargs: Any) -> Any:
     try:
         if HAS_SAFE_GLOBALS:
-            return torch.load(path, map_location, weights_only=True)
-        return torch.load(path, map_location, pickle_module=_RESTRICTED_PICKLE)
+            return torch.load(path, map_location, weights_only=True, **kwargs)
+        return torch.load(path, map_location, pickle_module=_RESTRICTED_PICKLE, **kwargs)
     except pickle.UnpicklingError as error:
         refused = _refused_classes(path, error)
         if refused:
@@ -65,8 +112,12 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
             f'checkpoint {path} is not a whole checkpoint: torch.save did not write it so'
         ) from error
     except (RuntimeError, EOFError, KeyError, IndexError, ValueError, OSError) as error:
-        reason = ' '.join([f'{type(error).__name__}:', *str(error).splitlines()[:1]])
-        raise CheckpointError(f'checkpoint {path} is not a whole checkpoint: {reason}') from error
+        raise _not_whole(path, error) from error
+
+
+def _not_whole(path: str, error: Exception) -> CheckpointError:
+    reason = ' '.join([f'{type(error).__name__}:', *str(error).splitlines()[:1]])
+    return CheckpointError(f'checkpoint {path} is not a whole checkpoint: {reason}')
 
 
 def load_from_url(
@@ -90,6 +141,7 @@ def _mmengine_globals() -> dict[str, Any]:
         'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
         'builtins.getattr': _history_statistic,
         '_codecs.encode': codecs.encode,
+        'collections.Counter': collections.Counter,  # MultiStepLR's milestones
         'numpy.ndarray': np.ndarray,
         'numpy.dtype': np.dtype,
     }

@@ -4,5 +4,6 @@ custom_hooks = [
     dict(type='ClassCheckHook'),
     dict(type='DatasetCheckHook'),
     dict(type='SkipBrokenImagesHook'),
-    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW'),
+    dict(type='EpochSeedHook'),
+    dict(type='FiniteLossHook'),
 ]

@@ -38,6 +38,7 @@ def mmengine_checkpoint():
         meta=dict(epoch=1, dataset_meta=dict(classes=('a', 'b'))),
         message_hub=hub.state_dict(),
         state_dict=torch.nn.Conv2d(3, 4, 1).state_dict(),
+        param_schedulers=[dict(milestones=collections.Counter([8, 11]))],  # MultiStepLR's
     )
 
 
@@ -99,6 +100,18 @@ def test_damaged_files_are_named(tmp_path, save):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match='damaged.pth is not a whole checkpoint'):
             CheckpointLoader.load_checkpoint(str(path))
+
+
+def test_one_flipped_bit_in_the_weights_is_noticed(tmp_path, save):
+    weights = torch.randn(4, 3, 1, 1)
+    whole = save(dict(state_dict=dict(weight=weights)))
+    data = bytearray(open(whole, 'rb').read())
+    data[data.index(weights.numpy().tobytes()) + 5] ^= 1
+    path = tmp_path / 'flipped.pth'
+    path.write_bytes(data)
+    assert not torch.equal(torch.load(path, weights_only=True)['state_dict']['weight'], weights)
+    with pytest.raises(CheckpointError, match='flipped.pth is not .* Bad CRC-32 .*data/0'):
+        CheckpointLoader.load_checkpoint(str(path))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -68,6 +68,17 @@ def test_large_half_precision_maps_do_not_overflow():
     assert router(x).isfinite().all()
 
 
+@pytest.mark.parametrize('value', [65504.0, 2.0**-24])
+@pytest.mark.parametrize('activation', ['sigmoid', 'softmax'])
+def test_routes_float16s_largest_and_smallest_inputs_as_float64_does(value, activation):
+    router = Router(4, 3, activation, hidden_channels=8)
+    x = torch.full((2, 4, 300, 300), value, dtype=torch.float16)  # their sum is no float16
+    with torch.autocast('cpu', torch.bfloat16):
+        routing = router(x)
+    exact = router.double()(x.double())
+    torch.testing.assert_close(routing.double(), exact, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     'arguments, says',
     [

@@ -1,0 +1,127 @@
+"""Checkpoints that are there whole or not at all, and a resume from the newest whole one.
+
+mmengine 0.10 deletes the checkpoint that a new one replaces, then writes the new one in place;
+killed meanwhile, it leaves half a file under the final name. It resumes from what `last_checkpoint`
+names, whole or not, and starts from scratch without a word where that file is gone. Needed until
+mmengine does otherwise.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.runner import runner as mmengine_runner
+
+from .checkpoints import CheckpointError, check_records, read_training_meta
+
+
+def install() -> None:
+    """Makes mmengine's runner write, replace and find checkpoints safely; repeatable."""
+    LocalBackend.put = _put
+    CheckpointHook._save_checkpoint_with_step = _removing_last(_plain_save_with_step)
+    CheckpointHook._save_best_checkpoint = _removing_last(_plain_save_best)
+    mmengine_runner.find_latest_checkpoint = find_newest_whole_checkpoint
+
+
+def find_newest_whole_checkpoint(work_dir: str) -> str | None:
+    """The checkpoint that `--resume` goes on from; None in a folder where nothing was trained.
+
+    Looks at every `*.pth` in the work_dir, and in the folder that `last_checkpoint` names, for the
+    one written last by its own account: `last_checkpoint` is older if the training was killed
+    between the two. Warns of each damaged file that it meets.
+
+    Raises:
+        CheckpointError: there are checkpoints, or a `last_checkpoint`, but none to go on from.
+    """
+    pointer = Path(work_dir, 'last_checkpoint')
+    named = pointer.read_text(errors='replace').strip() if pointer.is_file() else ''
+    if '://' in named:
+        return named  # in a store that cannot be listed from here
+    folders = {os.path.realpath(work_dir)}
+    if named and os.path.isdir(os.path.dirname(named) or '.'):
+        folders.add(os.path.realpath(os.path.dirname(named)))
+    found = [str(path) for folder in sorted(folders) for path in Path(folder).glob('*.pth')]
+
+    faults = []
+    if named and not os.path.isfile(named):
+        faults.append(f'{pointer} names {named!r}, which does not exist')
+    newest = _newest_whole(found, faults)
+    if newest is None and (faults or found):
+        reasons = faults or [f'{path} holds weights alone' for path in found]
+        raise CheckpointError(
+            '\n  '.join([f'{work_dir} has no checkpoint to resume from:', *reasons])
+            + '\nName another with --resume FILE, or train from scratch without --resume.'
+        )
+    for fault in faults:
+        print_log(f'Not resumed from: {fault}', logger='current', level=logging.WARNING)
+    return newest
+
+
+def _newest_whole(paths: list[str], faults: list[str]) -> str | None:
+    """Of the checkpoints that a training can go on from; adds to `faults` what damage it met."""
+    written = {}
+    for path in paths:
+        try:
+            meta = read_training_meta(path)
+        except CheckpointError as error:
+            faults.append(str(error))
+        else:
+            if meta is not None:
+                written[path] = meta['time'], meta['iter']
+    for path in sorted(written, key=written.get, reverse=True):
+        try:
+            check_records(path)
+            return path
+        except CheckpointError as error:
+            faults.append(str(error))
+    return None
+
+
+_plain_save_with_step = CheckpointHook._save_checkpoint_with_step
+_plain_save_best = CheckpointHook._save_best_checkpoint
+
+
+def _removing_last(save: Callable) -> Callable:
+    """`save`, a method of CheckpointHook, which then removes what it replaces after, not before."""
+
+    @wraps(save)
+    def save_then_remove(self: CheckpointHook, *args, **kwargs) -> None:
+        replaced = []
+        self.file_backend.remove = replaced.append  # this instance's, in place of the method
+        try:
+            save(self, *args, **kwargs)
+        finally:
+            vars(self.file_backend).pop('remove', None)
+        for path in replaced:
+            self.file_backend.remove(path)
+
+    return save_then_remove
+
+
+@wraps(LocalBackend.put)
+def _put(self: LocalBackend, obj: bytes, filepath: str | Path) -> None:
+    path = Path(filepath)
+    part = path.with_name(path.name + '.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, 'wb') as file:
+            file.write(obj)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        if os.name == 'posix':  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f'{path} ({len(obj)} bytes) could not be written: {error.strerror}'
+        ) from error

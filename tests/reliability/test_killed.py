@@ -1,0 +1,113 @@
+"""Trainings killed with SIGKILL, and resumed."""
+
+import random
+import re
+import resource
+import signal
+import time
+from functools import partial
+
+import pytest
+from mmengine.fileio import LocalBackend
+
+
+def die_while_writing(name):
+    """Has the kernel kill the process when half of that checkpoint is written."""
+    put = LocalBackend.put
+
+    def put_half(self, obj, filepath):
+        if filepath.endswith(name):
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(obj) // 2, len(obj)))
+        put(self, obj, filepath)
+
+    LocalBackend.put = put_half
+
+
+def test_killed_while_writing_a_checkpoint_it_goes_on_from_the_one_before(
+    training, uninterrupted, assert_same_weights
+):
+    assert training.run(before=partial(die_while_writing, 'epoch_2.pth')) == -signal.SIGXFSZ
+    kept = {path.name for path in training.work_dir.glob('epoch_*')}
+    assert kept == {'epoch_1.pth', 'epoch_2.pth.part'}
+
+    assert training.run('--resume') == 0, training.output()
+    assert 'resumed epoch: 1' in training.output()
+    assert_same_weights(training.weights(), uninterrupted.weights())
+    assert {path.name for path in training.work_dir.glob('epoch_*')} == {'epoch_2.pth'}
+
+
+def test_killed_at_a_random_moment_it_ends_with_the_same_weights(
+    training, uninterrupted, assert_same_weights
+):
+    training.start()
+    time.sleep(random.Random(0).uniform(1, 4))
+    training.kill()
+    assert training.run('--resume') == 0, training.output()
+    assert_same_weights(training.weights(), uninterrupted.weights())
+
+
+ITERATIONS = """
+_base_ = '{}'
+
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=8, val_interval=4)
+train_dataloader = dict(sampler=dict(type='InfiniteSampler'))
+param_scheduler = [dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=6)]
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4))
+log_processor = dict(by_epoch=False)
+"""
+
+
+@pytest.mark.long
+def test_a_training_that_counts_iterations_ends_with_the_same_weights_too(
+    training, training_config, tmp_path, assert_same_weights
+):
+    config = tmp_path / 'iterations.py'
+    config.write_text(ITERATIONS.format(training_config))
+    whole = type(training)(config, tmp_path / 'uninterrupted')
+    assert whole.run() == 0, whole.output()
+
+    training = type(training)(config, training.work_dir)
+    assert training.run(before=partial(die_while_writing, '/iter_8.pth')) == -signal.SIGXFSZ
+    assert training.run('--resume') == 0, training.output()
+    assert 'resumed epoch: 0, iter: 4' in training.output()
+    assert_same_weights(training.weights('iter_8.pth'), whole.weights('iter_8.pth'))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_killed_24_times_it_ends_with_the_same_weights(
+    training, training_config, tmp_path, assert_same_weights, num_workers
+):
+    options = [
+        'train_cfg.max_epochs=24',
+        f'train_dataloader.num_workers={num_workers}',
+        f'train_dataloader.persistent_workers={bool(num_workers)}',
+    ]
+    whole = type(training)(training_config, tmp_path / 'uninterrupted')
+    begun = time.monotonic()
+    assert whole.run(options=options) == 0, whole.output()
+    epoch = (time.monotonic() - begun) / 24
+
+    rng = random.Random(1)
+    halves = 0
+    for _ in range(24):
+        training.start('--resume', options=options)
+        training.wait_for_first_step()
+        time.sleep(rng.uniform(0, 1.5 * epoch))
+        assert training.kill() == -signal.SIGKILL, 'it was done before it could be killed'
+        halves += bool([*training.work_dir.glob('*.part')])
+    assert training.run('--resume', options=options) == 0, training.output()
+    resumed = re.findall(r'resumed epoch: (\d+)', training.output())
+    print(f'resumed after epochs {", ".join(resumed)}; {halves} kills left half a file')
+    assert_same_weights(training.weights('epoch_24.pth'), whole.weights('epoch_24.pth'))
+
+
+@pytest.mark.long
+def test_same_seed_same_weights_after_50_steps(
+    training, training_config, tmp_path, assert_same_weights
+):
+    again = type(training)(training_config, tmp_path / 'again')
+    options = ['train_cfg.max_epochs=17', 'train_cfg.val_interval=17']  # 3 steps each
+    assert training.run(options=options) == again.run(options=options) == 0
+    assert_same_weights(training.weights('epoch_17.pth'), again.weights('epoch_17.pth'))
