@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from torch import nn
@@ -31,6 +32,13 @@ if os.environ.get('CI'):
 def _seed():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_traces(monkeypatch):
+    """What a runner leaves in its process, the default scope and hooks' patches, ends here."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
+    monkeypatch.setattr(BaseDataset, 'prepare_data', BaseDataset.prepare_data)
 
 
 @torch.no_grad()

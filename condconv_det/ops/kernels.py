@@ -226,7 +226,9 @@ class Matmul(MixingTwice):
             else:
                 sizes = x.shape[2:], weight.shape[3:]
                 grad_x = F.fold(grad_x, *sizes, self.dilation, self.padding, self.stride)
-        return grad_x, grad_routing, grad_weight.view(weight.shape) if needs[2] else None
+        if needs[2]:
+            grad_weight = grad_weight.view(weight.shape).to(weight.dtype)
+        return grad_x, grad_routing, grad_weight
 
     def _patches(self, x: Tensor, weight: Tensor) -> Tensor:
         """[B, Cin * kh * kw, H' * W']."""
@@ -284,10 +286,9 @@ def _multiply_backward(
     x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs, block: int
 ) -> Gradients:
     grad_x = grad_routing = grad_weight = None
-    out_channels = weight.shape[1]
-    if needs[2] and block < out_channels:
-        grad_weight = torch.empty_like(weight)
-    for rows in _blocks(out_channels, block):
+    if needs[2]:
+        grad_weight = weight.new_empty(weight.shape, dtype=routing.dtype)
+    for rows in _blocks(weight.shape[1], block):
         experts, grad_rows = weight[:, rows], grad[:, rows]
         if needs[0]:
             kernel = mix_kernels(routing, experts).to(x.dtype)
@@ -302,11 +303,8 @@ def _multiply_backward(
                 of_rows = _routing_grad(kernel_grad, experts)
                 grad_routing = of_rows if grad_routing is None else grad_routing + of_rows
             if needs[2]:
-                of_rows = mix_kernels(routing.mT, kernel_grad)
-                if grad_weight is None:
-                    grad_weight = of_rows.to(weight.dtype)
-                else:
-                    grad_weight[:, rows] = of_rows
+                of_rows = grad_weight[:, rows].flatten(1)  # a view, so that nothing is copied
+                torch.mm(routing.mT, kernel_grad.flatten(1), out=of_rows)
     return grad_x, grad_routing, grad_weight
 
 

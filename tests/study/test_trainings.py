@@ -139,13 +139,16 @@ def test_a_failure_is_shown_and_stops_only_what_starts_from_it(begin, out):
     assert any('broken seed 0: FAILED' in line and 'no such layer' in line for line in said)
 
 
-def test_an_interruption_ends_trainings_and_they_go_on_from_their_checkpoint(begin, out):
+def test_an_interruption_ends_trainings_and_they_go_on_from_their_checkpoint(begin, out, request):
     run, later = Run('hangs', 0, EPOCHS, out), Run('later', 0, EPOCHS, out)
 
     def interrupt():
         wait_for(run.work_dir / 'last_checkpoint')
         os.kill(os.getpid(), signal.SIGINT)
 
+    # pytest's workers ignore it
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
     threading.Thread(target=interrupt).start()
     trainings, _ = begin()
     with trainings, pytest.raises(KeyboardInterrupt):
