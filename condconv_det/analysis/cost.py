@@ -56,7 +56,7 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     routed = [layer for layer in model.modules() if isinstance(layer, EXPERTS | Router)]
     hooks = [layer.register_forward_hook(count) for layer in routed]
     was_training = model.training
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mv: _mv_flops})
+    counter = FlopCounterMode(display=False)
     model.eval()
     try:
         with counter, torch.no_grad():
@@ -75,11 +75,6 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
         mixing=sum(mixing),
         routing=sum(routing),
     )
-
-
-def _mv_flops(matrix: torch.Size, *_, **__) -> int:
-    """Of a matrix times a vector, which mixes one kernel and which torch does not count."""
-    return 2 * matrix.numel()
 
 
 def image_size(cfg: Config) -> tuple[int, int]:

@@ -94,7 +94,7 @@ def _convolve(x, routing, weight, bias, stride, padding, dilation, groups) -> Te
     if routing.dtype.itemsize < weight.dtype.itemsize:
         routing = routing.to(weight.dtype)
     if len(x) == 0:
-        kernel = mix_kernels(routing.sum(0), weight).to(x.dtype)
+        kernel = mix_kernels(routing.sum(0, keepdim=True), weight)[0].to(x.dtype)
         y = F.conv2d(x, kernel, None, stride, padding, dilation, groups)
     else:
         convolve = choose_kernel(x, weight, stride, padding, dilation, groups)

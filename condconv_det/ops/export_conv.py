@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
 from .cond_conv2d import Size
+from .kernels import mix_kernels
 from .padding import same_padding
 
 
@@ -35,7 +36,7 @@ def single_image_conv2d(
     Returns:
         [1, Cout, H', W'].
     """
-    kernel = _mix_kernels(routing[0], weight.to(x.dtype))
+    kernel = mix_kernels(routing, weight.to(x.dtype))[0]
     if bias is not None and bias.dim() == 2:
         bias = routing[0] @ bias
     left, right, top, bottom = _sides(x, weight, stride, padding, dilation)
@@ -78,7 +79,7 @@ def any_batch_conv2d(
         for side, taps, step, reach in zip(x.shape[-2:], kernel_size, stride, dilation)
     ]
     # taps in front: experts are constant, so that a runtime reorders them once, when it loads them
-    kernel = _mix_kernels(routing, weight.to(x.dtype).permute(0, 3, 4, 1, 2))
+    kernel = mix_kernels(routing, weight.to(x.dtype).permute(0, 3, 4, 1, 2))
     kernel = kernel.unflatten(3, (groups, -1))  # [B, kh, kw, G, Cout/G, Cin/G]
     product = torch.mul if weight.shape[2] == 1 else torch.matmul
     y = 0.0
@@ -97,15 +98,6 @@ def any_batch_conv2d(
         return y
     bias = bias if bias.dim() == 1 else routing @ bias
     return y + bias[..., None, None]
-
-
-def _mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
-    """What `mix_kernels` returns, with the experts as the right factor for one image, too.
-
-    A runtime holds a constant right factor as it needs it; as the left one, transposed, it would
-    copy all experts at each call, which takes ten times as long as all else.
-    """
-    return torch.tensordot(routing, weight.to(routing.dtype), dims=1)
 
 
 def _sides(

@@ -99,18 +99,14 @@ def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
     """Each example's kernel, the routing-weighted sum of the experts (paper, eq. 1).
 
     Args:
-        routing: [B, E], any real weights, or [E] for one kernel.
+        routing: [B, E], any real weights.
         weight: [E, Cout, Cin/groups, kh, kw]; experts of a lower precision are mixed in routing's.
 
     Returns:
-        [B, Cout, Cin/groups, kh, kw], or without B.
+        [B, Cout, Cin/groups, kh, kw].
     """
-    experts = weight.to(routing.dtype).flatten(1)
-    if routing.numel() == len(weight):  # one kernel: a product of matrix and vector reads faster
-        kernels = torch.mv(experts.mT, routing.flatten())
-    else:
-        kernels = torch.mm(routing, experts)
-    return kernels.view(*routing.shape[:-1], *weight.shape[1:])
+    kernels = torch.mm(routing, weight.to(routing.dtype).flatten(1))
+    return kernels.view(-1, *weight.shape[1:])
 
 
 @dataclass(frozen=True)
