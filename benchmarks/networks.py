@@ -39,12 +39,16 @@ ROUTED = (
 
 @torch.no_grad()
 def settle(network: nn.Module) -> nn.Module:
-    """Gives every norm its input's statistics; untrained, features fade to nothing on their way."""
+    """Gives every norm its input's statistics, from images of about the size that is measured.
+
+    Untrained, features fade to nothing or explode on their way, and the tails of SiLU become numbers
+    too small for the fast path of a CPU.
+    """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean of all batches, of which this is the first
     network.train()
-    network(*images(64, 4))
+    network(*images(320, 4))
     return network
 
 
