@@ -41,8 +41,8 @@ ROUTED = (
 def settle(network: nn.Module) -> nn.Module:
     """Gives every norm its input's statistics, from images of about the size that is measured.
 
-    Untrained, features fade to nothing or explode on their way, and SiLU makes of the latter numbers
-    so small that a CPU is slow at them.
+    Untrained, features fade to nothing or explode on their way; then SiLU makes numbers so small
+    that a CPU is slow at them.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

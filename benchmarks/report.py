@@ -227,7 +227,7 @@ def draw_chart(rows: Sequence[dict], out: Path) -> Path:
     )
     axes.invert_yaxis()
     axes.set_xlabel('time / plain')
-    axes.legend()
+    figure.legend(loc='outside upper right', ncols=3, frameon=False)
     figure.savefig(out, dpi=110)
     plt.close(figure)
     return out
