@@ -5,9 +5,11 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import utils as mmengine_dist
 
 VERSIONS = dict(mmdet='3.3.0', mmpretrain='1.2.0')
 
@@ -29,10 +31,14 @@ def run_openmmlab_tool(name: str) -> None:
             f'{script} does not exist: this {package} was installed without its tools; '
             f'install it with `pip install {package}=={VERSIONS[package]}`'
         )
-    if torch.distributed.is_torchelastic_launched() and not torch.cuda.is_available():
-        # mmengine 0.10 picks a GPU before it makes the process group, even for gloo.
-        torch.distributed.init_process_group('gloo')
+    if not torch.cuda.is_available():
+        mmengine_dist._init_dist_pytorch = _init_group_of_cpus
     runpy.run_path(str(script), run_name='__main__')
+
+
+def _init_group_of_cpus(backend: str, init_backend: str = 'torch', **kwargs: Any) -> None:
+    """What mmengine 0.10 does for `--launcher pytorch`, but that it picks a GPU even for gloo."""
+    torch.distributed.init_process_group('gloo', **kwargs)
 
 
 def _package(args: Sequence[str]) -> str:

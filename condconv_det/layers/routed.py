@@ -6,12 +6,16 @@ router on the way replaces them, and a layer without a router uses those it is h
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from mmengine.model import Sequential as PlainSequential
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from condconv_det.ops.cond_conv2d import is_compiling
 
 from .cond_cfg import CondCfg
 from .cond_conv2d import CondConv2d
@@ -61,7 +65,8 @@ class RoutedBlock(BaseModule):
     """A block of layers, static until `route` is called; mixed in before the static block's class.
 
     Subclasses set `with_cp` (whether to recompute the block in backward rather than keep what it
-    computed) and write `forward_layers`, which hands the routing weights to each layer.
+    computed; its norms then count the batch once) and write `forward_layers`, which hands the
+    routing weights to each layer.
 
     Shapes:
         x [B, Cin, H, W], routing [B, E] or None -> [B, Cout, H', W'], routing.
@@ -92,8 +97,14 @@ class RoutedBlock(BaseModule):
 
     def forward(self, x: Tensor, routing: Tensor | None = None) -> Routed:
         if self.with_cp and x.requires_grad:
-            return checkpoint(self._forward, x, routing, use_reentrant=False)
+            # a compiled graph writes statistics back once, and takes no contexts
+            contexts = {} if is_compiling() else dict(context_fn=self._contexts)
+            return checkpoint(self._forward, x, routing, use_reentrant=False, **contexts)
         return self._forward(x, routing)
+
+    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Of the block's forward pass and of the one that is repeated in backward."""
+        return nullcontext(), _keeping_statistics(self)
 
     def _forward(self, x: Tensor, routing: Tensor | None) -> Routed:
         if self.router is not None:
@@ -102,6 +113,24 @@ class RoutedBlock(BaseModule):
 
     def forward_layers(self, x: Tensor, routing: Tensor | None) -> Routed:
         raise NotImplementedError
+
+
+@contextmanager
+def _keeping_statistics(block: nn.Module) -> Iterator[None]:
+    """Norms normalise as ever and do not add the batch to their running statistics."""
+    norms = [
+        layer
+        for layer in block.modules()
+        if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats
+    ]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, momentum, batches in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 def _convolutions(block: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:

@@ -110,7 +110,7 @@ def choose_kernel(
     x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Kernel:
     """A kernel by shape, from what `benchmarks/kernels.py` and docs/performance.md show."""
-    compiling = _is_compiling()  # makes one code for all batch sizes, not one unrolled for each
+    compiling = is_compiling()  # makes one code for all batch sizes, not one unrolled for each
     on_cpu = x.device.type == 'cpu'
     if groups > 1:
         take = GroupedPatches if compiling else GroupedConv
@@ -134,7 +134,8 @@ def choose_kernel(
     return Matmul(stride, padding, dilation, block)
 
 
-def _is_compiling() -> bool:
+def is_compiling() -> bool:
+    """Whether torch.compile traces this call."""
     # torch 2.1 cannot tell, nor trace the choice: its compiler leaves these layers as they are
     return hasattr(torch.compiler, 'is_compiling') and torch.compiler.is_compiling()
 

@@ -1,8 +1,10 @@
 import json
 import socket
 import sys
+from http.client import HTTPConnection
 from io import BytesIO
-from urllib.parse import urlparse
+from pathlib import Path
+from urllib.parse import quote, urlparse
 
 import cv2
 import numpy as np
@@ -138,6 +140,61 @@ def test_a_path_on_the_server_is_not_read(page, tmp_path, more):
     done = page.show(dict(path=str(tmp_path / 'secret.png'), **more))
     assert not done['success'] and 'data' not in done['output']
     assert page.http.get(f'/gradio_api/file={tmp_path}/secret.png').status_code == 403
+
+
+UP = '../' * 12
+ENCODED_UP = '%2e%2e%2f' * 12
+
+
+@pytest.mark.parametrize(
+    'address',
+    [
+        '/gradio_api/file={file}',
+        '/gradio_api/file={quoted}',
+        '/gradio_api/file=file://{file}',
+        '/gradio_api/file/{file}',
+        '/gradio_api/file={uploaded}/../../../../../..{file}',
+        '/gradio_api/file={uploaded}/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e{file}',
+        '/gradio_api/proxy=file://{file}',
+        '/gradio_api/proxy={file}',
+        '/gradio_api/custom_component/0/server/component/{up}{file}',
+        '/gradio_api/stream/session/0/0/{encoded_up}{quoted}',
+        '/file={file}',
+        '/static/{up}{file}',
+        '/static/{encoded_up}{quoted}',
+        '/assets/{up}{file}',
+        '/assets/{encoded_up}{quoted}',
+        '/svelte/{encoded_up}{quoted}',
+        '/{up}{file}',
+        '{file}',
+    ],
+)
+def test_no_address_gives_a_file_of_the_server(page, tmp_path, address):
+    file = tmp_path / 'secret.txt'
+    file.write_text('secret of the server')
+    (uploaded,) = page.upload(png(np.zeros((9, 9, 3), np.uint8))).json()
+    address = address.format(
+        file=file,
+        quoted=quote(str(file), safe=''),
+        uploaded=Path(uploaded).parent,
+        up=UP,
+        encoded_up=ENCODED_UP,
+    )
+    connection = HTTPConnection(urlparse(page.address).netloc)  # sends an address as it is
+    connection.request('GET', address)
+    assert b'secret of the server' not in connection.getresponse().read()
+    connection.close()
+
+
+def test_an_upload_lands_in_its_folder_whatever_its_name(page, tmp_path):
+    planted = tmp_path / 'planted.png'
+    (elsewhere,) = page.upload(png(np.zeros((9, 9, 3), np.uint8)), f'{UP}{planted}').json()
+    (plain,) = page.upload(png(np.ones((9, 9, 3), np.uint8)), 'plain.png').json()
+    assert not planted.exists()
+    assert Path(elsewhere).resolve().parents[1] == Path(plain).resolve().parents[1]
+    up = f'{Path(plain).parent}/{UP}{planted}'
+    planted.write_bytes(png(np.zeros((9, 9, 3), np.uint8)))
+    assert not page.show(dict(path=up, meta=FILE))['success']
 
 
 def test_an_address_is_not_fetched(page, monkeypatch):

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, which a test may kill."""
+"""Trainings in processes of their own, which a test may kill; steps of their detector alone."""
 
 import os
 import runpy
@@ -12,6 +12,13 @@ from pathlib import Path
 import mmdet.apis  # noqa: F401  once here, not in each fork
 import pytest
 import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import InstanceData
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from condconv_det.compat.checkpoints import load_from_local
 from condconv_det.data.shapes import make_shapes
@@ -29,6 +36,8 @@ model = dict(
 train_dataloader = dict(batch_size=4, num_workers=2, dataset=dict(data_root='{data}/'))
 val_dataloader = dict(dataset=dict(data_root='{data}/'))
 val_evaluator = dict(ann_file='{data}/annotations/val.json')
+test_dataloader = dict(dataset=dict(data_root='{data}/'))
+test_evaluator = dict(ann_file='{data}/annotations/test.json')
 train_cfg = dict(max_epochs=2)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
 custom_hooks = [
@@ -137,3 +146,68 @@ def assert_same_weights():
         assert [key for key in found if not torch.equal(found[key], expected[key])] == []
 
     return assert_same
+
+
+@pytest.fixture
+def detector(training_config, settle) -> nn.Module:
+    """The trainings' SSD in train mode, but for its norms, which are frozen.
+
+    In double precision: rounding decides on which side of a ReLU's kink a value falls and which of
+    two negatives is the harder one, and in float32 it does so within a few steps.
+    """
+    init_default_scope('mmdet')
+    model = MODELS.build(Config.fromfile(training_config).model)
+    model.init_weights()
+    settle(model.backbone, torch.randn(4, 3, 128, 128))
+    model.double().train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+    return model
+
+
+@pytest.fixture
+def batch():
+    """batch(8) is 8 images of noise.
+
+    All have boxes of the same places and sizes: SSD divides its losses by the number of matching
+    anchors in a batch, so that only with equal numbers the mean over parts is that of the whole.
+    """
+    boxes = torch.tensor([[10, 10, 50, 60], [60, 40, 110, 90], [20, 20, 108, 108]]).float()
+
+    def batch(images: int) -> dict[str, list]:
+        samples = []
+        for _ in range(images):
+            sample = DetDataSample(metainfo=dict(img_shape=(128, 128), ori_shape=(128, 128)))
+            sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.randint(5, (3,)))
+            samples.append(sample)
+        pixels = torch.randint(0, 256, (images, 3, 128, 128), dtype=torch.uint8)
+        return dict(inputs=list(pixels), data_samples=samples)
+
+    return batch
+
+
+@pytest.fixture
+def train_steps():
+    """Trains and returns the last step's gradients, clipped if they are, and the weights."""
+
+    def train_steps(
+        model: nn.Module,
+        batches: Sequence[dict[str, list]],
+        wrapped: nn.Module | None = None,
+        **optim_wrapper: object,
+    ) -> dict[str, dict[str, torch.Tensor]]:
+        optimizer = dict(type='SGD', lr=0.01, momentum=0.9)
+        wrapper = build_optim_wrapper(model, dict(dict(optimizer=optimizer), **optim_wrapper))
+        last = {}
+
+        def keep_gradients(*_) -> None:
+            last['gradients'] = {key: p.grad.clone() for key, p in model.named_parameters()}
+
+        wrapper.optimizer.register_step_pre_hook(keep_gradients)
+        for each in batches:
+            (wrapped or model).train_step(each, wrapper)
+        last['weights'] = {key: p.detach().clone() for key, p in model.named_parameters()}
+        return last
+
+    return train_steps

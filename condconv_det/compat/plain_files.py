@@ -1,0 +1,46 @@
+"""Annotation files that are data: a pickle, or a tag in YAML, could run code.
+
+mmengine 0.10 reads both with loaders that build any object. Needed until it does not.
+"""
+
+from typing import Any
+
+import yaml
+from mmdet.datasets import base_det_dataset
+from mmengine.dataset import base_dataset
+from mmengine.fileio import load
+from mmengine.fileio.handlers import YamlHandler, file_handlers
+
+from .data_errors import AnnotationError
+
+
+def install() -> None:
+    """Makes mmengine's YAML loader safe, and its and mmdet's data sets refuse pickles;
+    repeatable."""
+    file_handlers['yaml'] = file_handlers['yml'] = _PlainYamlHandler()
+    base_dataset.load = base_det_dataset.load = _load_plain
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Plain data, and the tuples that a config has when mmengine writes it."""
+
+
+_PlainLoader.add_constructor(
+    'tag:yaml.org,2002:python/tuple',
+    lambda loader, node: tuple(loader.construct_sequence(node, deep=True)),
+)
+
+
+class _PlainYamlHandler(YamlHandler):
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        return super().load_from_fileobj(file, Loader=_PlainLoader)
+
+
+def _load_plain(file: Any, *args: Any, **kwargs: Any) -> Any:
+    """mmengine's `load` for annotations and proposals."""
+    if str(file).endswith(('.pkl', '.pickle')):
+        raise AnnotationError(
+            f'annotation file {file} is a pickle, which could run code when loaded: '
+            'convert it to json'
+        )
+    return load(file, *args, **kwargs)
