@@ -121,15 +121,16 @@ def choose_kernel(
         return TritonMatmul(stride, padding, dilation)
     kernels = len(x) if weight.dtype == x.dtype else max(len(x), experts)  # in x's type
     row = kernels * weight[0, 0].numel() * x.element_size()  # bytes, of one output channel
+    mixed = row * out_channels
     blocked = on_cpu and not compiling and x.dtype not in HALF_TYPES
     pointwise = kernel_size == [1, 1] and (stride, padding) == ((1, 1), (0, 0))
     # on large maps patches cost more than large kernels do
     if not (pointwise or compiling or (on_cpu and 3 * places <= out_channels)):
-        if blocked and len(x) > 1 and row * out_channels > 6 * BLOCK_BYTES:
+        if blocked and len(x) > 1 and mixed > 6 * BLOCK_BYTES:
             return OneByOne(stride, padding, dilation)
         return GroupedConv(stride, padding, dilation)
     block = None
-    if blocked and row * out_channels > 2 * BLOCK_BYTES:
+    if blocked and mixed > 2 * BLOCK_BYTES:
         block = max(BLOCK_BYTES // row, MIN_BLOCK)
     return Matmul(stride, padding, dilation, block)
 
