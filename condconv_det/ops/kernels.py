@@ -166,7 +166,7 @@ class OneByOne(MixingTwice):
     ) -> Gradients:
         experts = weight.to(routing.dtype)
         grad_x, grad_routing = [], []
-        grad_weight = torch.zeros_like(experts) if needs[2] else None
+        grad_weight = experts.new_zeros(weight.shape) if needs[2] else None
         # written again and again: memory is mapped once
         buffer = experts.new_empty(min(self.examples, len(x)), *weight.shape[1:])
         parts = (tensor.split(self.examples) for tensor in (x, routing, grad))
