@@ -43,7 +43,7 @@ KINDS = {
 
 @st.composite
 def layers(draw, kind):
-    """Arguments of cond_conv2d, and how x lies in memory."""
+    """Arguments of cond_conv2d, and how x and weight lie in memory."""
 
     def pair(low, high):
         return draw(st.tuples(st.integers(low, high), st.integers(low, high)))
@@ -67,6 +67,7 @@ def layers(draw, kind):
         groups=groups,
         bias=draw(st.sampled_from([None, 'shared', 'mixed'])),
         layout=draw(st.sampled_from(['contiguous', 'channels_last', 'sliced'])),
+        reversed_weight=draw(st.booleans()),
         seed=draw(st.integers(0, 2**16)),
     )
 
@@ -86,6 +87,8 @@ def tensors(case):
         case['in_channels'] // case['groups'],
         *case['kernel'],
     )
+    if case['reversed_weight']:
+        weight = weight.permute(4, 3, 2, 1, 0).contiguous().permute(4, 3, 2, 1, 0)
     bias = {
         None: None,
         'shared': torch.randn(case['out_channels']),
