@@ -90,7 +90,10 @@ def test_the_tensor_part_of_a_detector_compiles():
     assert_compiles(model, 'eager', 128, mode='tensor')
 
 
-@pytest.mark.skipif(shutil.which('g++') is None, reason='needs a C++ compiler')
+needs_cxx = pytest.mark.skipif(shutil.which('g++') is None, reason='needs a C++ compiler')
+
+
+@needs_cxx
 def test_inductor_gives_the_same_outputs_and_gradients():
     model = nn.Sequential(
         CondConv2d(3, 8, 3, padding='same', stride=2, num_experts=4),
@@ -99,3 +102,22 @@ def test_inductor_gives_the_same_outputs_and_gradients():
         CondConv2d(8, 16, 1, num_experts=4),
     )
     assert_compiles(model, 'inductor', 16)
+
+
+@needs_cxx
+@pytest.mark.long
+def test_inductor_gives_the_same_maps_and_gradients_of_a_backbone():
+    model = MODELS.build(
+        dict(type='CondConvMobileNetV1', widen_factor=0.25, cond_cfg=dict(num_experts=4))
+    )
+    model.eval()
+    assert_compiles(model, 'inductor', 64)
+
+
+@needs_cxx
+@pytest.mark.long
+def test_inductor_gives_the_same_outputs_and_gradients_of_a_detector():
+    init_default_scope('mmdet')
+    model = MODELS.build(Config.fromfile(CONFIG).model)
+    model.eval()
+    assert_compiles(model, 'inductor', 128, mode='tensor')
