@@ -5,12 +5,10 @@ import importlib
 import pytest
 import torch
 import torch.nn.functional as F
+from mmcv_operators import ext, needs_ours, ops
 from torch import Tensor
 
-from condconv_det.compat.mmcv_ext import install
-
-install()
-ops = importlib.import_module('mmcv.ops')
+pytestmark = needs_ours
 
 # stride, padding, dilation, groups, deform_groups
 GEOMETRIES = [
@@ -112,7 +110,6 @@ def test_kernel_gradient_alone_equals_the_one_computed_with_the_others():
 
 @pytest.mark.parametrize('in_place', [False, True])
 def test_kernel_gradient_of_another_backward_pass_is_not_reused(in_place):
-    ext = importlib.import_module('mmcv._ext')
     leaves = {n: t.detach() for n, t in tensors(GEOMETRIES[0]).items()}
     input, offset, weight = (leaves[name] for name in ('input', 'offset', 'weight'))
     taps = {'kW': 2, 'kH': 3, 'dW': 1, 'dH': 1, 'padW': 1, 'padH': 1}

@@ -1,16 +1,12 @@
 """Focal losses against plain formulas in float64, with autograd's gradients."""
 
-import importlib
-
 import pytest
 import torch
 import torchvision
+from mmcv_operators import needs_ours, ops
 from torch import Tensor
 
-from condconv_det.compat.mmcv_ext import install
-
-install()
-ops = importlib.import_module('mmcv.ops')
+pytestmark = needs_ours
 
 N, C = 12, 5
 PARAMETERS = [(2.0, 0.25), (0.0, 0.5), (0.5, 0.75), (1.5, 0.1)]  # gamma, alpha

@@ -1,18 +1,13 @@
 """mmcv's own compiled CPU operators as the reference, through mmcv.ops' public functions."""
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmcv_operators import ops
 from torch import Tensor
-
-from condconv_det.compat.mmcv_ext import install
-
-install()
-ops = importlib.import_module('mmcv.ops')
 
 GOLDEN = np.load(Path(__file__).parents[1] / 'golden' / 'mmcv_ops_2.1.0_cpu.npz')
 CASES = list(dict.fromkeys(key.split('/')[0] for key in GOLDEN.files))

@@ -1,6 +1,5 @@
 """Non-maximum suppression against a loop over pairs in mmcv's order of operations."""
 
-import importlib
 import math
 
 import numpy as np
@@ -8,12 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmcv_operators import needs_ours, ops
 from torch import Tensor
 
-from condconv_det.compat.mmcv_ext import install
-
-install()
-ops = importlib.import_module('mmcv.ops')
+pytestmark = needs_ours
 
 METHODS = ('naive', 'linear', 'gaussian')
 f32 = np.float32

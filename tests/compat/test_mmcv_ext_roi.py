@@ -1,18 +1,15 @@
 """RoI align and RoI pool against loops over bins, with autograd's gradients in float64."""
 
-import importlib
 import itertools
 import math
 
 import pytest
 import torch
 import torchvision
+from mmcv_operators import needs_ours, ops
 from torch import Tensor
 
-from condconv_det.compat.mmcv_ext import install
-
-install()
-ops = importlib.import_module('mmcv.ops')
+pytestmark = needs_ours
 
 SIZE = (3, 4)  # bins
 SCALE = 0.5
