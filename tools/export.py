@@ -13,6 +13,7 @@ from mmengine.config import DictAction
 from condconv_det.analysis import image_size, read_config
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.deploy import SUFFIXES, ExportError, export_detector
+from condconv_det.deploy.images import MAX_PIXELS
 
 
 def batch_size(text: str) -> int | None:
@@ -27,7 +28,10 @@ def height_and_width(text: str) -> tuple[int, int]:
     sides = text.lower().split('x')
     if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise argparse.ArgumentTypeError(f'HEIGHTxWIDTH in pixels, such as 300x300, not {text!r}')
-    return int(sides[0]), int(sides[1])
+    height, width = map(int, sides)
+    if height * width > MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f'at most {MAX_PIXELS:,} pixels, not {text!r}')
+    return height, width
 
 
 def parse_args() -> argparse.Namespace:

@@ -87,6 +87,7 @@ def test_bad_input_is_named_and_nothing_written(arguments, says, folder, run_too
         (['--size', 'abc'], "HEIGHTxWIDTH in pixels, such as 300x300, not 'abc'"),
         (['--nms', 'yes'], 'unrecognized arguments: yes'),
         (['--size', '300'], "HEIGHTxWIDTH in pixels, such as 300x300, not '300'"),
+        (['--size', '100000x100000'], "at most 100,000,000 pixels, not '100000x100000'"),
     ],
 )
 def test_an_unsupported_option_is_named(option, says, folder, run_tool, capsys):
