@@ -14,6 +14,8 @@ slow_experts = {
 }
 arms = {
     'static': dict(config=static),
+    # E/2 times the learning rate, by which Adam moves the mixed kernel of e8 further
+    'static_fast': dict(config=static, cfg_options={'optim_wrapper.optimizer.lr': 8e-3}),
     'e4': dict(
         config=condconv,
         cfg_options={

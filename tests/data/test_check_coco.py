@@ -92,6 +92,7 @@ CASES = [
     ('box not numeric', annotation(bbox=['1', 2, 3, 4]), None),
     ('box with negative sides', annotation(bbox=[20, 20, -9, 9]), None),
     ('box without area', annotation(bbox=[5, 5, 0, 9]), None),
+    ('box without area', annotation(bbox=[5, 5, 9, 0]), None),
     ('box outside the image', annotation(bbox=[60, 5, 9, 9]), None),
     ('box outside the image', annotation(bbox=[5, -9, 9, 9]), None),
     (
@@ -110,6 +111,7 @@ CASES = [
     ('image without boxes', {**whole(), 'annotations': whole()['annotations'][:1]}, None),
     ('category without boxes', {**whole(), 'annotations': whole()['annotations'][:1]}, None),
     ('category ids with holes', category(id=90), None),
+    ('category ids with holes', category(id=3), None),
 ]  # fmt: skip
 CASES_OF_FILES = {
     'image file missing',
@@ -159,6 +161,25 @@ def test_a_whole_file_has_no_faults_and_is_not_changed():
     data['annotations'][0] |= dict(segmentation=[[4, 5, 24, 5, 24, 15]], area=100)
     data['annotations'][1] |= dict(iscrowd=1, bbox=[40, 5, 20.4, 10], area=204)
     assert check_coco(data, classes=CLASSES) == ([], data)
+
+
+@pytest.mark.parametrize(
+    'box', [[0, 0, 60, 40], [-1, 5, 20, 10], [5, 31, 20, 10], [5, 5, 1, 10], [5, 5, 10, 1]]
+)
+def test_a_box_may_cross_the_border_by_a_pixel_and_be_a_pixel_thin(box):
+    assert check_coco(annotation(bbox=box, area=box[2] * box[3])).faults == []
+
+
+def test_a_fault_names_its_entry_and_cuts_long_text():
+    data = extended('annotations', dict(image_id=1, category_id=1, bbox=[1, 2], iscrowd=0))
+    data['categories'][1]['id'] = [[]] * 99
+    places = {fault.kind: (fault.where, fault.detail) for fault in check_coco(data).faults}
+    where, _ = places['box not numeric']
+    assert where == 'annotation entry 2 of "1.jpg"'
+    _, detail = places['category incomplete']
+    assert '[], ..., expected' in detail and len(detail) < 140
+    (fault,) = check_coco(annotation(bbox=[5, 5, 0, 9])).faults[:1]
+    assert fault.where == 'annotation 2 of "2.jpg"'
 
 
 @pytest.mark.parametrize('change', [dict(iscrowd=...), dict(id=0)])
