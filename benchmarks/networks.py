@@ -99,7 +99,6 @@ def backbone_subjects(quick: bool) -> list[Subject]:
             f'EfficientNet-B0 at {b0_side}',
             partial(backbone_forms, EFFICIENTNET_B0, timm_models),
             b0_images,
-            largest_batch=8,  # of three times as many maps, 16 GB
             **common,
         ),
     ]

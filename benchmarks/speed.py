@@ -78,7 +78,6 @@ def rows_of(subject: Subject, args: argparse.Namespace) -> list[dict]:
         for setting in SETTINGS[args.device]
         for mode in MODES
         for batch in batches[mode]
-        if args.device == 'cuda' or mode == 'inference' or batch <= subject.largest_batch
     ]
 
 

@@ -35,7 +35,6 @@ class Subject:
         training_step: a call that runs a form on them, and its backward.
         training_passes: how often a training step reads or writes memory of the experts' size, at
             the least; inference reads them once.
-        largest_batch: in training on a CPU.
     """
 
     level: str
@@ -45,7 +44,6 @@ class Subject:
     training_step: Callable[..., Call]
     training_passes: int
     forward: Callable[..., object] = call
-    largest_batch: int = 24
 
     def inference(self, form: nn.Module, *inputs) -> Call:
         """A call that runs a form without gradients."""
