@@ -7,6 +7,7 @@ Run again after an interruption, it goes on where it was. docs/study.md explains
 import argparse
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,12 +43,10 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
 def main() -> None:
     args = parse_args()
+    # to the same place from all threads, whatever one of them does to sys.stdout meanwhile
+    say = partial(print, file=sys.stdout, flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended by SIGTERM'))
     try:
         study = Study.fromfile(args.study)

@@ -11,6 +11,9 @@ from numpy import ndarray
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
+# twenty curves that differ: ten colours solid, then dashed
+LINES = plt.cycler(linestyle=['-', '--']) * plt.cycler(color=plt.get_cmap('tab10').colors)
+
 
 def read_scalars(log: Path, key: str, beside: str | None = None) -> tuple[list[float], list[float]]:
     """Steps and values of one scalar, such as 'loss' or 'coco/bbox_mAP', in the order of steps.
@@ -59,13 +62,18 @@ def plot_curves(
             a training's seeds, are their mean with a band from the least to the greatest.
         keys: scalars to draw.
         out: the PNG; its folder must exist.
-        labels: one a log, in front of the keys in the legend.
+        labels: one a log, in front of the keys in the legend; a single key names the axis.
     """
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout='constrained')
+    figure, axes = plt.subplots(figsize=(9, 4.5), layout='constrained')
+    axes.set_prop_cycle(LINES)
+    only_key = bool(labels) and len(keys) == 1
+    if only_key:
+        axes.set_ylabel(keys[0])
     for log, label in zip(logs, labels or [''] * len(logs)):
         for key in keys:
             steps, values = _read_alike([log] if isinstance(log, str | Path) else log, key)
-            (line,) = axes.plot(steps, values.mean(0), marker='.', label=f'{label} {key}'.strip())
+            name = label if only_key else f'{label} {key}'.strip()
+            (line,) = axes.plot(steps, values.mean(0), marker='.', label=name)
             if len(values) > 1:
                 axes.fill_between(
                     steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15, lw=0
@@ -73,7 +81,7 @@ def plot_curves(
     axes.set_xlabel(xlabel)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc='outside right upper')
     figure.savefig(out, dpi=110)
     plt.close(figure)
     return out

@@ -63,7 +63,10 @@ class Study:
             FileNotFoundError: the study, or the config of an arm, does not exist.
             ValueError: a key is unknown or missing, or a value does not make sense.
         """
-        given = Config.fromfile(path, lazy_import=False).to_dict()
+        try:
+            given = Config.fromfile(path, lazy_import=False).to_dict()
+        except SyntaxError as error:
+            raise ValueError(f'{path} is not Python: {error}') from error
         missing = {'arms', 'baseline', 'epochs', 'seeds'} - set(given)
         if missing:
             raise ValueError(f'{path} lacks {sorted(missing)}')
@@ -72,6 +75,8 @@ class Study:
             raise ValueError(f'{path}: epochs must be at least 1, got {epochs!r}')
         if not isinstance(seeds, list | tuple) or not seeds or len(set(seeds)) < len(seeds):
             raise ValueError(f'{path}: seeds must be different numbers, got {seeds!r}')
+        if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
+            raise ValueError(f'{path}: arms must be a dict of dicts, got {arms!r}')
         baselines = {name: arm.get('baseline', given['baseline']) for name, arm in arms.items()}
         for baseline in (given['baseline'], *baselines.values()):
             if baseline not in arms:

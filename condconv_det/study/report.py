@@ -202,11 +202,12 @@ def write_report(study: Study, runs: Sequence[Run], out: Path, num_resamples: in
         for row in rows
     }
     if work_dirs:
-        plot_curves(
-            list(work_dirs.values()),
-            ['coco/bbox_mAP'],
-            out / 'val_mAP.png',
-            list(work_dirs),
-            xlabel='epoch (validation set)',
-        )
+        with written_whole(out / 'val_mAP.png') as partial:
+            plot_curves(
+                list(work_dirs.values()),
+                ['coco/bbox_mAP'],
+                partial,
+                list(work_dirs),
+                xlabel='epoch (validation set)',
+            )
     return table

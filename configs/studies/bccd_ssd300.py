@@ -18,6 +18,12 @@ arms = {
     'static': dict(config=static),
     'static_fast': dict(config=static, cfg_options=fast),
     'e8_fast': dict(config=condconv, cfg_options=fast, baseline='static_fast'),
+    'e8_fast_zero-sum': dict(
+        config=condconv, cfg_options=fast, custom_hooks=zero_sum, baseline='static_fast'
+    ),
+    'e8_fast_slow': dict(
+        config=condconv, cfg_options={**fast, **slow_experts}, baseline='static_fast'
+    ),
     'e4': dict(
         config=condconv,
         cfg_options={

@@ -64,6 +64,21 @@ def test_several_logs_are_drawn_as_their_mean_and_range(tmp_path, monkeypatch):
     assert bands == [([0, 1], [2, 2], [4, 4])]
 
 
+def test_twenty_curves_differ_by_colour_or_dash(log, tmp_path, monkeypatch):
+    looks = []
+
+    def draw(axes, *values, **options):
+        lines = plot(axes, *values, **options)
+        looks.append((lines[0].get_color(), lines[0].get_linestyle()))
+        return lines
+
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, 'plot', draw)
+    labels = [f'arm {number}' for number in range(20)]
+    plot_curves([log] * 20, ['loss'], tmp_path / 'loss.png', labels)
+    assert len(set(looks)) == 20
+
+
 def spy(draw, calls):
     def drawn(axes, *values, **options):
         calls.append(tuple(np.asarray(value).tolist() for value in values))

@@ -70,6 +70,9 @@ def test_the_studies_that_come_with_the_package_are_whole():
         (dict(seeds='(0, 0)'), ValueError, r'seeds must be different numbers, got \(0, 0\)'),
         (dict(seeds='3'), ValueError, 'seeds must be different numbers, got 3'),
         (dict(epochs='0'), ValueError, 'epochs must be at least 1, got 0'),
+        (dict(seeds='(0,'), ValueError, 'study.py is not Python: .*never closed'),
+        (dict(arms='[0]'), ValueError, r'arms must be a dict of dicts, got \[0\]'),
+        (dict(arms='dict(static=1)'), ValueError, "dict of dicts, got {'static': 1}"),
         (dict(baseline="'statik'"), ValueError, r"baseline 'statik' is none of \['static'\]"),
         (
             dict(arms=f"{{'static': {STATIC}, '../x': {STATIC}}}"),
