@@ -73,7 +73,7 @@ setup(
         'classification': ['mmpretrain>=1.2,<1.3'],
         'app': ['gradio>=6.31,<7'],
         # tools/export.py, which needs torch >= 2.14, and tools/test.py --backend onnx
-        'deploy': ['onnx>=1.23', 'onnxruntime>=1.32', 'onnxscript>=0.7'],
+        'deploy': ['onnx>=1.23', 'onnxruntime>=1.23', 'onnxscript>=0.7'],
         'test': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff', 'timm'],
     },
 )

@@ -16,8 +16,16 @@ def parse_backend() -> str:
 
 
 if __name__ == '__main__':
-    if parse_backend() == 'onnx':
+    if parse_backend() == 'pytorch':
+        run_openmmlab_tool('test.py')
+    else:
         from condconv_det.deploy import onnx_detector  # noqa: F401  registers the runner
 
+        for option in ('--tta', '--launcher'):
+            if any(arg.split('=')[0] == option for arg in sys.argv[1:]):
+                sys.exit(f'error: --backend onnx does not go with {option}')
         sys.argv += ['--cfg-options', 'runner_type=OnnxRunner']
-    run_openmmlab_tool('test.py')
+        try:
+            run_openmmlab_tool('test.py')
+        except (ValueError, OSError, ImportError) as error:
+            sys.exit(f'error: {error}')

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from condconv_det.data.check_coco import read_coco
 from condconv_det.weights.files import written_whole
 from condconv_det.weights.trained import read_trained
 
@@ -17,11 +18,10 @@ from .exportable import ExportableDetector
 from .write import SUFFIXES, check_environment, write_export
 
 OPEN_BATCHES = (1, 2, 5)  # that a file for any batch is tried with
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 
 
 class ExportError(RuntimeError):
-    """What was written computes something other than PyTorch."""
+    """PyTorch cannot write the network, or what was written computes something else."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def export_detector(
         ImportError: torch is too old, or a package is missing.
         OSError: there is no such checkpoint or image, or `out` can't be written.
         CheckpointError: the checkpoint is damaged or does not fit the config.
-        ExportError: file and PyTorch differ by more than 0.5 pixels or 0.001 of a score.
+        ExportError: PyTorch or ONNX does not take the network; or file and PyTorch differ by more
+            than 0.5 pixels or 0.001 of a score.
     """
     if format not in SUFFIXES:
         raise ValueError(f'format must be one of {", ".join(SUFFIXES)}, got {format!r}')
@@ -71,8 +72,14 @@ def export_detector(
     detector = ExportableDetector(model, size, with_nms)
     real = read_images(list(image_files) or _test_images(cfg), size)
     with written_whole(out) as partial:
-        write_export(detector, partial, format, batch, half_experts, classes)
-        run = open_file(partial, format)
+        try:
+            write_export(detector, partial, format, batch, half_experts, classes)
+            run = open_file(partial, format)
+        except OSError:
+            raise
+        except Exception as error:  # those of exporters, checker and runtime have none in common
+            reason = f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
+            raise ExportError(f'{out} is not written: {reason}') from error
         comparisons = []
         for count in OPEN_BATCHES if batch is None else (batch,):
             kinds = {'random': random_images(count, size)}
@@ -107,8 +114,13 @@ def load_detector(cfg: Config, checkpoint: Path) -> tuple[nn.Module, tuple[str, 
 
 
 def _test_images(cfg: Config) -> list[Path]:
-    """The first images of a config's test set, none where it is not on disk."""
+    """The first images of a config's test set in COCO json, none where it is not on disk."""
     dataset = cfg.get('test_dataloader', {}).get('dataset', {})
-    folder = Path(dataset.get('data_root') or '', dataset.get('data_prefix', {}).get('img', ''))
-    files = sorted(path for path in folder.glob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
-    return files[: max(OPEN_BATCHES)]
+    root = Path(dataset.get('data_root') or '')
+    annotations = root / dataset.get('ann_file', '')
+    if annotations.suffix != '.json' or not annotations.is_file():
+        return []
+    folder = root / dataset.get('data_prefix', {}).get('img', '')
+    images = read_coco(annotations)['images'][: max(OPEN_BATCHES)]
+    files = [folder / image['file_name'] for image in images]
+    return [file for file in files if file.is_file()]

@@ -67,6 +67,9 @@ def _small_cfg(kind: str) -> Config:
     cfg = _small_ssd_cfg()
     if kind == 'SSD, sigmoid':
         cfg.model.bbox_head.loss_cls = dict(type='FocalLoss', use_sigmoid=True)
+    elif kind == 'SSD, static':
+        cfg.model.backbone.pop('cond_cfg')
+        cfg.model.neck.conv_cfg = dict(type='Conv2dAdaptivePadding')
     elif kind == 'SSDLite':
         cfg.model.neck.use_depthwise = True
         cfg.model.bbox_head.update(use_depthwise=True, norm_cfg=dict(type='BN'))

@@ -9,24 +9,37 @@ import onnxruntime
 import pytest
 import torch
 
+from condconv_det.data.shapes import make_shapes
 from condconv_det.deploy import export
 from condconv_det.deploy.check import Comparison
-
-SIZE = (64, 96)
-SIZE_OPTION = ('--size', '64x96')
+from condconv_det.deploy.exportable import ExportableDetector
 
 
 @pytest.fixture
-def trained(small_detector, small_cfg, tmp_path):
-    """A detector in files, as training leaves it: its config and its checkpoint."""
-    model = small_detector()
-    classes = ('circle', 'square', 'triangle', 'star', 'cross')
-    torch.save(
-        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=classes))),
-        tmp_path / 'trained.pth',
-    )
-    small_cfg('SSD').dump(tmp_path / 'config.py')
-    return tmp_path / 'config.py', tmp_path / 'trained.pth', model
+def save_trained(small_detector, small_cfg, tmp_path):
+    """Puts a detector into files, as training leaves it: its config and its checkpoint."""
+
+    def save(kind):
+        model = small_detector(kind)
+        classes = ('circle', 'square', 'triangle', 'star', 'cross')
+        torch.save(
+            dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=classes))),
+            tmp_path / 'trained.pth',
+        )
+        small_cfg(kind).dump(tmp_path / 'config.py')
+        return tmp_path / 'config.py', tmp_path / 'trained.pth', model
+
+    return save
+
+
+@pytest.fixture
+def trained(save_trained):
+    return save_trained('SSD')
+
+
+def compared(out):
+    """How many images of which kind were compared, of the lines that the tool printed."""
+    return [line.split()[:2] for line in out if ' random ' in line or ' real ' in line]
 
 
 def assert_detected_by_file(outputs, expected):
@@ -48,8 +61,7 @@ def test_an_onnx_file_for_any_batch_detects_what_mmdet_does(
     options = ('--batch', 'dynamic', '--nms', '--images', picture)
     run_tool('export.py', config, checkpoint, *options)
     out = capsys.readouterr().out.splitlines()
-    rows = [line.split()[:2] for line in out if ' random ' in line or ' real ' in line]
-    assert rows == [[count, kind] for count in '125' for kind in ('random', 'real')]
+    assert compared(out) == [[count, kind] for count in '125' for kind in ('random', 'real')]
     assert out[-1].startswith(f'wrote {tmp_path / "trained.onnx"}, ')
 
     file = onnx.load(tmp_path / 'trained.onnx')
@@ -95,6 +107,27 @@ def test_a_file_for_one_image_runs_ordinary_convolutions_with_kernels_mixed_once
     assert sizes['whole'] - sizes['half'] == pytest.approx(2 * sum(experts), rel=0.05)
 
 
+def test_the_size_is_given_and_real_images_are_those_of_the_test_set(
+    save_trained, run_tool, tmp_path, capsys
+):
+    config, checkpoint, _ = save_trained('RetinaNet')
+    make_shapes(tmp_path / 'shapes', dict(test=3), size=96)
+    (tmp_path / 'shapes/test/0.png').write_text('of no split')
+    options = ('--batch', '2', '--size', '96x64')
+    data = f'test_dataloader.dataset.data_root={tmp_path / "shapes"}/'
+    run_tool('export.py', config, checkpoint, *options, '--cfg-options', data)
+    assert compared(capsys.readouterr().out.splitlines()) == [['2', 'random'], ['2', 'real']]
+    (images,) = onnx.load(tmp_path / 'trained.onnx').graph.input
+    assert [side.dim_value for side in images.type.tensor_type.shape.dim] == [2, 3, 96, 64]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('kind', ['SSD, static', 'SSDLite', 'RetinaNet', 'RetinaNet, SepBN'])
+def test_each_kind_of_detector_becomes_a_file_that_agrees(save_trained, run_tool, kind):
+    config, checkpoint, _ = save_trained(kind)
+    run_tool('export.py', config, checkpoint, '--batch', 'dynamic', '--nms')
+
+
 def test_a_torch_export_file_for_any_batch_detects_what_mmdet_does(
     trained, run_tool, images, mmdet_detections, tmp_path
 ):
@@ -119,4 +152,19 @@ def test_a_file_that_computes_something_else_is_not_left(trained, run_tool, monk
     before = set(tmp_path.iterdir())
     with pytest.raises(SystemExit, match='differs from PyTorch by 0.6 pixels'):
         run_tool('export.py', config, checkpoint)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_network_that_pytorch_cannot_export_is_one_error(
+    trained, run_tool, monkeypatch, tmp_path
+):
+    def forward(self, images):
+        return self.plain_forward(images if images.mean() > 0 else -images)
+
+    monkeypatch.setattr(ExportableDetector, 'plain_forward', ExportableDetector.forward, False)
+    monkeypatch.setattr(ExportableDetector, 'forward', forward)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(SystemExit, match=r'^error: .*trained.onnx is not written: \w+: .+') as exit:
+        run_tool('export.py', *trained[:2])
+    assert '\n' not in str(exit.value)
     assert set(tmp_path.iterdir()) == before
