@@ -48,7 +48,11 @@ class Environment:
         self.folder = folder
         subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder / 'venv'], check=True)
         (site_packages,) = folder.glob('venv/lib/python*/site-packages')
-        (site_packages / 'ours.pth').write_text('\n'.join(site.getsitepackages()))
+        folders = [Path(path) for path in site.getsitepackages()]
+        (site_packages / 'ours.pth').write_text('\n'.join(map(str, folders)))
+        for path in folders:  # distutils, which Python 3.12 lacks and mmengine imports
+            for hook in path.glob('distutils-precedence.pth'):
+                shutil.copy(hook, site_packages / 'setuptools.pth')
 
     def python(self, *args, cwd=None):
         """Runs Python; returns the lines that it printed."""

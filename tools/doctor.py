@@ -69,7 +69,7 @@ def judge(found: str, oldest: str, newest: str) -> str:
     return ''
 
 
-def versions(tested: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
+def versions(tested: dict[str, Any], forks: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
     """Name, version, advice and whether the package cannot work so, of each distribution."""
     for name, (oldest, newest, extra) in tested.items():
         found = installed(name)
@@ -77,6 +77,10 @@ def versions(tested: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
             name, found, extra = 'mmcv', installed('mmcv'), ''
         if name == 'opencv-python' and found is None:
             name, found = 'opencv-python-headless', installed('opencv-python-headless')
+        if found is None and name in forks:
+            fork, (fork_oldest, fork_newest, _) = forks[name]
+            if installed(fork):
+                name, found, oldest, newest = fork, installed(fork), fork_oldest, fork_newest
         if found is None:
             needed = extra in ('', 'lite')
             where = f"'.[{extra}]'" if extra else '.'
@@ -130,7 +134,7 @@ def main() -> int:
     python = platform.python_version()
     line('python', python, judge(python, *ranges['PYTHON'][:2]))
     line('condconv_det', installed('condconv_det') or 'not installed', '')
-    for name, found, note, fatal in versions(ranges['TESTED']):
+    for name, found, note, fatal in versions(ranges['TESTED'], ranges['FORKS']):
         line(name, found, note)
         works &= not fatal
     if installed('mmcv') and installed('mmcv-lite'):

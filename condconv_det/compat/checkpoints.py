@@ -31,11 +31,14 @@ class CheckpointError(RuntimeError):
 
 
 def install() -> None:
-    """Makes mmengine's file and http loaders safe; repeatable."""
+    """Makes mmengine's loaders safe; repeatable."""
     if HAS_SAFE_GLOBALS:
         serialization.add_safe_globals(
             [(value, name) for name, value in _mmengine_globals().items()]
         )
+    else:  # where mmengine's other loaders would run what a pickle says
+        prefixes = ['pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://']
+        CheckpointLoader.register_scheme(prefixes, loader=_refuse_remote, force=True)
     CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
     mmengine_checkpoint.load_url = load_from_url
 
@@ -130,6 +133,12 @@ def load_from_url(
     if not path.exists():
         torch.hub.download_url_to_file(url, str(path), progress=progress)
     return load_from_local(str(path), map_location)
+
+
+def _refuse_remote(filename: str, map_location: Any = None) -> None:
+    raise CheckpointError(
+        f'checkpoint {filename} is not loaded with torch < 2.6: download it and name the file'
+    )
 
 
 def _mmengine_globals() -> dict[str, Any]:

@@ -27,6 +27,9 @@ def install() -> None:
     LoadImageFromFile.transform = _load_image
 
 
+# what pycocotools and mmdet raise for json of the wrong structure or with numbers out of range
+MALFORMED = (ValueError, KeyError, TypeError, AssertionError, AttributeError, OverflowError)
+
 _plain_coco = CocoDataset.COCOAPI
 _plain_load_image = LoadImageFromFile.transform
 _plain_load_data_list = CocoDataset.load_data_list
@@ -43,7 +46,7 @@ class NamedCOCO(_plain_coco):
     def __init__(self, annotation_file: str | None = None) -> None:
         try:
             super().__init__(annotation_file)
-        except (ValueError, KeyError, TypeError, AssertionError, AttributeError) as error:
+        except MALFORMED as error:
             raise AnnotationError(
                 f'annotation file {annotation_file} is not COCO json: '
                 f'{type(error).__name__}: {error}'
@@ -59,7 +62,7 @@ class NamedCOCO(_plain_coco):
 def _load_data_list(self: CocoDataset) -> list[dict]:
     try:
         return _plain_load_data_list(self)
-    except (ValueError, KeyError, TypeError, AssertionError, AttributeError) as error:
+    except MALFORMED as error:
         if isinstance(error, AnnotationError) or 'img' not in self.data_prefix:
             raise
         raise AnnotationError(

@@ -31,4 +31,9 @@ TESTED = {
     'onnxscript': Tested('0.7.2', '0.7.2', 'deploy'),
     'timm': Tested('1.0.31', '1.0.31', 'test'),
 }
-PYTHON = Tested('3.11', '3.11')
+# in the place of mmdet and mmengine; see docs/reliability.md
+FORKS = {
+    'mmdet': ('onedl-mmdetection', Tested('3.5.1', '3.5.1')),
+    'mmengine': ('onedl-mmengine', Tested('0.10.12', '0.10.12')),
+}
+PYTHON = Tested('3.11', '3.12')

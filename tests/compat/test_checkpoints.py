@@ -1,11 +1,17 @@
 import collections
 import functools
 import os
+import pickle
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from condconv_det.compat.checkpoints import CheckpointError
@@ -26,7 +32,7 @@ def save(tmp_path):
     return save
 
 
-def mmengine_checkpoint():
+def whole_checkpoint():
     """What mmengine's runner saves, with every kind of scalar that a log may hold."""
     hub = MessageHub('test_checkpoints')
     hub.update_scalar('train/loss', 1.5)
@@ -44,7 +50,7 @@ def mmengine_checkpoint():
 
 @pytest.mark.parametrize('zipped', [True, False])
 def test_mmengines_own_checkpoint_loads_whole(save, zipped):
-    path = save(mmengine_checkpoint(), _use_new_zipfile_serialization=zipped)
+    path = save(whole_checkpoint(), _use_new_zipfile_serialization=zipped)
     loaded = CheckpointLoader.load_checkpoint(path, 'cpu')
     history = loaded['message_hub']['log_scalars']['train/loss']
     assert history.data[0].tolist() == [1.5, 0.5] and history.mean() == 1.0
@@ -54,7 +60,7 @@ def test_mmengines_own_checkpoint_loads_whole(save, zipped):
 
 def test_loads_into_a_model_through_mmengine(save):
     model = torch.nn.Conv2d(3, 4, 1)
-    load_checkpoint(model, save(mmengine_checkpoint()), strict=True)
+    load_checkpoint(model, save(whole_checkpoint()), strict=True)
 
 
 @pytest.mark.parametrize('zipped', [True, False])
@@ -93,7 +99,7 @@ def test_getattr_reaches_nothing_but_statistics(save):
 
 
 def test_damaged_files_are_named(tmp_path, save):
-    whole = save(mmengine_checkpoint())
+    whole = save(whole_checkpoint())
     data = open(whole, 'rb').read()
     for content in (b'', b'not a checkpoint', data[: len(data) // 2], data[:-10]):
         path = tmp_path / 'damaged.pth'
@@ -127,3 +133,18 @@ def test_downloads_are_checked_too(save, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match='posix.system'):
         checkpoints.load_from_url(f'file://{path}', model_dir=str(cache))
     assert [file.name for file in cache.iterdir()] == ['checkpoint.pth']
+
+
+@pytest.mark.parametrize('scheme', ['pavi', 's3', 'petrel', 'cluster:s3'])
+def test_no_other_loader_runs_what_a_file_says(save, tmp_path, monkeypatch, scheme):
+    """Of a storage service whose client hands out a hostile file."""
+    monkeypatch.chdir(tmp_path)
+    path = Path(save(RunsCode()))
+    model = SimpleNamespace(name='model', download=lambda to: shutil.copy(path, to))
+    pavi = SimpleNamespace(modelcloud=SimpleNamespace(get=lambda name: model))
+    monkeypatch.setitem(sys.modules, 'pavi', pavi)
+    backend = SimpleNamespace(get=lambda name: path.read_bytes())
+    monkeypatch.setattr(mmengine_checkpoint, 'get_file_backend', lambda *_, **__: backend)
+    with pytest.raises((CheckpointError, pickle.UnpicklingError)):
+        CheckpointLoader.load_checkpoint(f'{scheme}://bucket/model.pth', 'cpu')
+    assert not Path('ran').exists()

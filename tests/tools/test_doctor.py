@@ -71,6 +71,21 @@ def test_a_working_environment_is_described():
     assert {'cores', 'threads', 'GPUs', 'mmcv operators', 'Triton kernels'} <= set(lines)
 
 
+def test_the_forks_stand_for_what_they_replace(tmp_path):
+    """In an environment of nothing else, given as the folders that pip leaves."""
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', tmp_path], check=True)
+    (site_packages,) = tmp_path.glob('lib/python*/site-packages')
+    for name, version in (('onedl-mmdetection', '3.5.1'), ('onedl-mmengine', '0.11')):
+        folder = site_packages / f'{name.replace("-", "_")}-{version}.dist-info'
+        folder.mkdir()
+        (folder / 'METADATA').write_text(f'Name: {name}\nVersion: {version}\n')
+    out = doctor(tmp_path / 'bin' / 'python').stdout
+    assert re.search(r'^onedl-mmdetection +3.5.1$', out, flags=re.MULTILINE)
+    newer = 'newer than 0.10.12, the newest tested; `pip install onedl-mmengine==0.10.12`'
+    assert re.search(rf'^onedl-mmengine +0.11  <- {newer}$', out, flags=re.MULTILINE)
+    assert not re.search(r'^(mmdet|mmengine) ', out, flags=re.MULTILINE)
+
+
 def test_without_any_package_it_says_what_is_missing(tmp_path):
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', tmp_path], check=True)
     done = doctor(tmp_path / 'bin' / 'python')
