@@ -15,6 +15,7 @@ from numpy import ndarray
 from rich.progress import track
 from torch.utils.data import Dataset
 
+from condconv_det.compat.data_errors import ImageError
 from condconv_det.weights.fit import listing
 from condconv_det.weights.trained import read_trained
 
@@ -54,6 +55,7 @@ def record_routing(
     Raises:
         ValueError: the config has no test set, the network no routed layers or none that answers
             for each image, the data set no labels, or `group_by` is of no use.
+        ImageError: an image cannot be read.
         FileNotFoundError, CheckpointError: the checkpoint does not exist, or is not of this
             network.
     """
@@ -75,9 +77,12 @@ def record_routing(
         groupings.append(_group_by_attribute(loader.dataset, infos, group_by))
 
     model.to(get_device()).eval()
-    with recorder, torch.no_grad():
-        for batch in track(loader, 'Routing'):
-            recorder.end_batch(len(model.test_step(batch)))
+    try:
+        with recorder, torch.no_grad():
+            for batch in track(loader, 'Routing'):
+                recorder.end_batch(len(model.test_step(batch)))
+    except ImageError as error:  # a worker's comes with its traceback
+        raise ImageError(str(error).strip().rpartition('ImageError: ')[2]) from error
     found = recorder.pop()
     if not found:
         raise ValueError(

@@ -83,15 +83,23 @@ def train(tmp_path):
     return train
 
 
+# torch 2.1 has no float16 autocast on a CPU.
+HALVES = [torch.bfloat16] + [torch.float16] * hasattr(torch.amp, 'is_autocast_available')
+
+
 def test_finite_losses_pass(train, tmp_path):
     train(Net())
     assert (tmp_path / 'epoch_3.pth').exists()
 
 
-def test_the_first_layer_that_fails_is_named_and_the_step_is_not_taken(train, tmp_path):
+@pytest.mark.parametrize('dtype', [torch.float32, *HALVES], ids=str)
+def test_the_first_layer_that_fails_is_named_and_the_step_is_not_taken(
+    train, tmp_path, dtype, monkeypatch
+):
+    monkeypatch.setattr(AutocastWrapper, 'dtype', dtype)
     model = Net(fails_at=6)
     with pytest.raises(FloatingPointError) as error:
-        train(model)
+        train(model, wrapper=OptimWrapper if dtype == torch.float32 else AutocastWrapper)
     assert 'loss is nan at iteration 6: the output of body.1 (Root) is not' in str(error.value)
     assert f'the last checkpoint is {tmp_path}/epoch_1.pth' in str(error.value)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
@@ -110,16 +118,20 @@ def test_images_that_are_not_finite_are_the_first_layers_input(train):
         train(Net(), images=Images(broken_at=5))
 
 
+@pytest.mark.skipif(torch.float16 not in HALVES, reason='torch 2.1 has none on a CPU')
+def test_float16_that_overflows_is_the_convolutions_not_the_routers(train, monkeypatch):
+    monkeypatch.setattr(AutocastWrapper, 'dtype', torch.float16)
+    edge = [image.sign() * 6e4 for image in map(Images().__getitem__, range(8))]
+    with pytest.raises(FloatingPointError, match=r'the output of stem \(CondConv2d\) is not'):
+        train(Net(), images=edge, wrapper=AutocastWrapper)
+
+
 def test_a_loss_that_fails_by_itself_is_told_from_the_layers(train):
     def log_of_zero(outputs):
         return (outputs - outputs).log()
 
     with pytest.raises(FloatingPointError, match='loss is -inf .* all layers are finite'):
         train(Net(loss=log_of_zero))
-
-
-# torch 2.1 has no float16 autocast on a CPU.
-HALVES = [torch.bfloat16] + [torch.float16] * hasattr(torch.amp, 'is_autocast_available')
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, *HALVES], ids=str)

@@ -1,4 +1,6 @@
 import gc
+import inspect
+from abc import ABCMeta
 from unittest.mock import patch
 
 import pytest
@@ -10,7 +12,15 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from condconv_det.ops import cond_conv2d
-from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul, OneByOne, TritonMatmul
+from condconv_det.ops import kernels as kernels_module
+from condconv_det.ops.kernels import (
+    GroupedConv,
+    GroupedPatches,
+    Kernel,
+    Matmul,
+    OneByOne,
+    TritonMatmul,
+)
 
 
 def loop_over_examples(x, routing, weight, bias, stride, padding, dilation, groups):
@@ -214,7 +224,7 @@ def test_no_kernel_per_example_is_kept_for_backward(kind, path):
 ONE, TWO = (1, 1), (2, 2)
 
 
-@pytest.mark.parametrize(
+SHAPES = pytest.mark.parametrize(
     'x, weight, stride, groups, kernel',
     [
         ((8, 512, 19, 19), (8, 512, 512, 1, 1), ONE, 1, Matmul()),
@@ -229,10 +239,24 @@ ONE, TWO = (1, 1), (2, 2)
         ((1, 512, 14, 14), (8, 512, 512, 3, 3), ONE, 1, GroupedConv(ONE, ONE)),
     ],
 )
+
+
+@SHAPES
 def test_shapes_that_reach_each_kernel(x, weight, stride, groups, kernel):
     padding = (weight[3] // 2, weight[4] // 2)
     x, weight = torch.empty(x), torch.empty(1).expand(weight)
     assert MODULE.choose_kernel(x, weight, stride, padding, ONE, groups) == kernel
+
+
+def test_no_kernel_is_without_a_shape():
+    kernels = {
+        each
+        for each in vars(kernels_module).values()
+        if type(each) is ABCMeta and issubclass(each, Kernel) and not inspect.isabstract(each)
+    }
+    reached = {type(shape[-1]) for shape in SHAPES.args[1]}
+    # these two where there is a GPU or a compiler, below
+    assert reached | {TritonMatmul, GroupedPatches} == kernels
 
 
 def test_triton_is_chosen_where_it_pays():

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv import _ext
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -44,6 +45,8 @@ def build_detector(backbone_cfg, settle):
 
     In double precision, for otherwise a random network's rounding errors show in its scores.
     """
+    if Path(_ext.__file__).suffix != '.py':
+        pytest.skip("mmcv's own NMS takes no float64")
     init_default_scope('mmdet')
     torch.manual_seed(0)
     out_indices = LAST_TWO.get(backbone_cfg['type'])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,21 @@ def test_bad_input_is_named_and_leaves_nothing(run_tool, config, checkpoint, opt
     message = fails(run_tool, *args)
     assert message.startswith('error: ')
     assert re.search(says, message), message
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_a_broken_image_is_one_line(run_tool, num_workers, tmp_path):
+    shutil.copytree('data', tmp_path / 'data')
+    image = sorted((tmp_path / 'data/shapes/test').iterdir())[7]
+    image.write_bytes(b'')
+    options = [
+        *SMALL[1:],
+        f'test_dataloader.num_workers={num_workers}',
+        f'test_dataloader.persistent_workers={bool(num_workers)}',
+        f'test_dataloader.dataset.data_root={tmp_path}/data/shapes/',
+    ]
+    message = fails(run_tool, CONFIG, 'detector.pth', '--out', 'failed', '--cfg-options', *options)
+    assert re.fullmatch(f'error: image {image} cannot be read: .+', message)
 
 
 @pytest.mark.parametrize(

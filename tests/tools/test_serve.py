@@ -1,6 +1,42 @@
+import os
+import re
+import socket
+import subprocess
 import sys
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_is_up_until_it_is_ended_and_clears_up(trained, tmp_path):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    command = [ROOT / 'tools' / 'serve.py', *trained['routed'], '--device', 'cpu', '--port', port]
+    server = subprocess.Popen(
+        [sys.executable, '-W', 'ignore', *map(str, command)],
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'TMPDIR': str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        lines = (re.match(r'(http://127.0.0.1:\d+/?) is up', line) for line in server.stdout)
+        address = next(match[1] for match in lines if match)
+        assert 'gradio' in urlopen(address, timeout=60).read().decode()
+        assert [*tmp_path.glob('condconv_det-*')]
+        server.terminate()
+        assert server.wait(60) == 0
+        assert not [*tmp_path.glob('condconv_det-*')]
+    finally:
+        server.kill()
+
+
+def test_a_missing_checkpoint_is_one_line(run_tool, trained):
+    with pytest.raises(SystemExit, match='error: checkpoint nowhere.pth does not exist'):
+        run_tool('serve.py', trained['routed'][0], 'nowhere.pth', '--device', 'cpu')
 
 
 def test_missing_gradio_is_one_line(run_tool, trained, monkeypatch):
