@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from .autocast import without_autocast
 from .triton_matmul import dense_conv
 
 Pair = tuple[int, int]
@@ -86,13 +87,20 @@ class _Run(Function):
     @staticmethod
     def backward(ctx, grad):
         tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[:3]
-        if not torch.is_grad_enabled():
-            return *ctx.kernel.backward(*tensors, grad, needs), None
-        # second gradients will be asked for: autograd derives them
+        with without_autocast(grad):  # its context in forward is not that of backward
+            if not torch.is_grad_enabled():
+                return *ctx.kernel.backward(*tensors, grad, needs), None
+            return *_Run._differentiable(ctx.kernel, tensors, grad, needs), None
+
+    @staticmethod
+    def _differentiable(kernel, tensors, grad, needs):
+        """Second gradients will be asked for: autograd derives them."""
+        # views, for routing itself may have been computed from x, and is not to be differentiated
+        tensors = [tensor.view_as(tensor) for tensor in tensors]
         wanted = [tensor for tensor, need in zip(tensors, needs) if need]
-        y = ctx.kernel.forward(*tensors)
+        y = kernel.forward(*tensors)
         gradients = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-        return *(next(gradients) if need else None for need in needs), None
+        return [next(gradients) if need else None for need in needs]
 
 
 def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:

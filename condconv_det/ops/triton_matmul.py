@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, library
 from torch.nn import functional as F
 
+from .autocast import without_autocast
+
 # Triton 3, the first with an interpreter that can test these kernels, comes with torch 2.4, the
 # first with `custom_op`.
 _AVAILABLE = hasattr(library, 'custom_op') and find_spec('triton') is not None
@@ -158,9 +160,10 @@ class _MixedMatmul(torch.autograd.Function):
 
 
 def _differentiable_expert_grads(grad_y, x, routing, weight) -> tuple[Tensor, Tensor]:
-    grad_kernel = torch.bmm(grad_y.float(), x.float().transpose(1, 2))
-    grad_routing = torch.einsum('bmk,emk->be', grad_kernel, weight.float())
-    grad_weight = torch.einsum('be,bmk->emk', routing.float(), grad_kernel)
+    with without_autocast(x):
+        grad_kernel = torch.bmm(grad_y.float(), x.float().transpose(1, 2))
+        grad_routing = torch.einsum('bmk,emk->be', grad_kernel, weight.float())
+        grad_weight = torch.einsum('be,bmk->emk', routing.float(), grad_kernel)
     return grad_routing.to(routing.dtype), grad_weight.to(weight.dtype)
 
 
