@@ -28,7 +28,7 @@ class EpochSeedHook(Hook):
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             return
         seed, worker_seed = _seeds(runner.seed, runner.epoch)
-        set_random_seed(seed)
+        self._set_seed(runner, seed)
         loader = runner.train_dataloader
         init = loader.worker_init_fn
         if isinstance(init, partial) and 'seed' in init.keywords:  # mmengine's, not the user's own
@@ -37,7 +37,11 @@ class EpochSeedHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            set_random_seed(_seeds(runner.seed, runner.iter)[0])
+            self._set_seed(runner, _seeds(runner.seed, runner.iter)[0])
+
+    def _set_seed(self, runner: Runner, seed: int) -> None:
+        each_its_own = runner._randomness_cfg.get('diff_rank_seed', False)
+        set_random_seed(seed, diff_rank_seed=each_its_own)
 
 
 def _seeds(seed: int, step: int) -> list[int]:

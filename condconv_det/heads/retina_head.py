@@ -8,6 +8,7 @@ from mmengine.registry import MODELS
 
 from condconv_det.layers import CondConv2d
 from condconv_det.layers.cond_cfg import parse_head_cond_cfg
+from condconv_det.layers.router import restart_routers
 
 PARTS = ('towers', 'predictors')
 
@@ -42,6 +43,12 @@ class RoutedRetina(AnchorHead):
         if self.predictor_cond is not None:
             self.retina_cls = CondConv2d.from_conv(self.retina_cls, **self.predictor_cond)
             self.retina_reg = CondConv2d.from_conv(self.retina_reg, **self.predictor_cond)
+
+    def init_weights(self) -> None:
+        first = not self.is_init
+        super().init_weights()
+        if first:  # RetinaHead's prior of 0.01 is for the predictor of classes, not for its router
+            restart_routers(self)
 
 
 @MODELS.register_module()

@@ -48,14 +48,24 @@ class CondConvSSDHead(SSDHead):
         if predictor_kernel_size not in (None, 1, 3):
             raise ValueError(f'predictor_kernel_size must be 1 or 3, got {predictor_kernel_size}')
         self.loss_cls = MMDET_MODELS.build(loss_cls)
-        self.use_sigmoid_cls = bool(loss_cls.get('use_sigmoid', False))
-        if not self.use_sigmoid_cls and not isinstance(self.loss_cls, CrossEntropyLoss):
-            raise ValueError(
-                f'loss_cls must be CrossEntropyLoss or have use_sigmoid=True, got {loss_cls}'
-            )
+        self.use_sigmoid_cls = getattr(self.loss_cls, 'use_sigmoid', False)
+        if not self.use_sigmoid_cls:
+            self._check_softmax(loss_cls)
         self.cls_out_channels = self.num_classes + (not self.use_sigmoid_cls)
         self.prior_prob = prior_prob
         self._build_predictors(predictor_kernel_size, parse_head_cond_cfg(cond_cfg))
+
+    def _check_softmax(self, loss_cls: dict) -> None:
+        if not isinstance(self.loss_cls, CrossEntropyLoss):
+            raise ValueError(
+                f'loss_cls must be CrossEntropyLoss or have use_sigmoid=True, got {loss_cls}'
+            )
+        # SSDHead, which computes it, reads none of these
+        if self.loss_cls.loss_weight != 1 or self.loss_cls.class_weight is not None:
+            raise ValueError(
+                f'loss_cls: softmax with hard negatives takes no loss_weight and no class_weight, '
+                f'got {loss_cls}'
+            )
 
     def _build_predictors(self, kernel_size: int | None, cond: dict | None) -> None:
         """Puts a predictor as configured in the place of each one that SSDHead has built."""

@@ -1,12 +1,11 @@
 """`cond_cfg`, the one argument that switches a network to CondConv."""
 
-import inspect
 from dataclasses import dataclass, field, fields
 
 from torch import nn
 
 from .cond_conv2d import OWN_ROUTER, CondConv2d
-from .router import Router, check_num_experts
+from .router import Router, check_keys, check_num_experts, check_routing
 
 SHARES = ('layer', 'block', 'network')
 
@@ -84,19 +83,3 @@ def parse_head_cond_cfg(cond_cfg: dict | None) -> dict | None:
     if routing.get('hierarchical'):
         raise ValueError('cond_cfg: hierarchical routing is for backbones, not for heads')
     return dict(cond_cfg)
-
-
-def check_keys(name: str, given: dict, known: list[str], required: list[str]) -> None:
-    """Raises ValueError that lists the unknown and the missing keys of a config."""
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise ValueError(f'{name} has unknown keys {unknown}; it takes {sorted(known)}')
-    missing = sorted(set(required) - set(given))
-    if missing:
-        raise ValueError(f'{name} lacks {missing}; it takes {sorted(known)}')
-
-
-def check_routing(name: str, routing: dict) -> None:
-    """Raises ValueError unless `routing` holds arguments of `Router` alone."""
-    known = set(inspect.signature(Router).parameters) - {'in_channels', 'num_experts'}
-    check_keys(name, routing, sorted(known), required=[])

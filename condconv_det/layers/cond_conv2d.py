@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from condconv_det.ops import cond_conv2d, same_padding
 
 from .expert_fans import mark_expert_axis
-from .router import Router, check_num_experts
+from .router import Router, check_num_experts, check_routing
 from .static_weights import load_kernel, load_router
 
 OWN_ROUTER = dict(activation='sigmoid')
@@ -61,6 +61,7 @@ class CondConv2d(nn.Conv2d):
         routing: dict | None = OWN_ROUTER,
     ) -> None:
         check_num_experts(num_experts)
+        check_routing('routing', routing or {})
         if isinstance(padding, str) and padding not in ('same', 'valid'):
             raise ValueError(
                 f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}"
@@ -150,6 +151,7 @@ class CondConv2d(nn.Conv2d):
         load_router(self.router, state_dict, prefix)
         load_kernel(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        mark_expert_axis(self.weight)  # may be another parameter, as in the methods below
 
     def _apply(self, fn, recurse: bool = True):
         """`fn` sees the experts as one convolution's, whose memory format it may change in vain."""
@@ -159,11 +161,13 @@ class CondConv2d(nn.Conv2d):
                 return fn(tensor)
             return fn(tensor.flatten(0, 1)).contiguous().view(tensor.shape)
 
-        return super()._apply(apply, recurse)
+        super()._apply(apply, recurse)
+        mark_expert_axis(self.weight)
+        return self
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
-        mark_expert_axis(self.weight)  # which a copy of a parameter does not carry
+        mark_expert_axis(self.weight)
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, num_experts={self.num_experts}'

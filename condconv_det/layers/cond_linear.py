@@ -7,7 +7,7 @@ from condconv_det.ops import cond_linear
 
 from .cond_conv2d import OWN_ROUTER
 from .expert_fans import mark_expert_axis
-from .router import Router, check_num_experts
+from .router import Router, check_num_experts, check_routing
 from .static_weights import load_kernel, load_router
 
 
@@ -41,6 +41,7 @@ class CondLinear(nn.Linear):
         routing: dict = OWN_ROUTER,
     ) -> None:
         check_num_experts(num_experts)
+        check_routing('routing', routing)
         super().__init__(in_features, out_features, bias, device, dtype)
         self.num_experts = num_experts
         experts = self.weight.new_empty(num_experts, *self.weight.shape)
@@ -56,10 +57,16 @@ class CondLinear(nn.Linear):
         load_router(self.router, state_dict, prefix, expert_dim=3)
         load_kernel(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        mark_expert_axis(self.weight)  # may be another parameter, as in the methods below
+
+    def _apply(self, fn, recurse: bool = True) -> nn.Module:
+        super()._apply(fn, recurse)
+        mark_expert_axis(self.weight)
+        return self
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
-        mark_expert_axis(self.weight)  # which a copy of a parameter does not carry
+        mark_expert_axis(self.weight)
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, num_experts={self.num_experts}'

@@ -173,6 +173,8 @@ def route_blocks(
             block.route(cond, first)
         else:  # a last convolution that counts as a block
             block.conv = cond.conv(block.conv, own_router=first or cond.share != 'network')
+    for block in frozen:
+        block.requires_grad_(False)  # its experts are newer than the freezing
     if frozen:
         last = cond.start + len(frozen) - 1
         warnings.warn(

@@ -1,6 +1,9 @@
 """Routing weights from a feature map (CondConv, https://arxiv.org/abs/1904.04971, section 3)."""
 
+import inspect
+
 import torch
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,6 +52,7 @@ class Router(nn.Module):
             raise ValueError(f'temperature must be above 0, got {temperature}')
         if hidden_channels is not None and hidden_channels < 1:
             raise ValueError(f'hidden_channels must be at least 1 or None, got {hidden_channels}')
+        self.in_channels = in_channels
         self.activation = activation
         self.temperature = temperature
         self.hierarchical = hierarchical
@@ -65,8 +69,11 @@ class Router(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, previous: Tensor | None = None) -> Tensor:
-        if x.dim() not in (2, 4):
-            raise ValueError(f'x must be [B, C, H, W] or [B, C], got shape {tuple(x.shape)}')
+        if x.dim() not in (2, 4) or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'x must be [B, C, H, W] or [B, C] with C = {self.in_channels} channels, '
+                f'got shape {tuple(x.shape)}'
+            )
         # at least float32; not torch.promote_types, which torch 2.1 cannot compile
         dtype = torch.float64 if self.fc.weight.dtype == torch.float64 else torch.float32
         with without_autocast(self.fc.weight):
@@ -92,7 +99,37 @@ def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 
+def restart_routers(module: BaseModule) -> None:
+    """Starts a module's routers again after the initialisers of its `init_cfg`, if any, met them.
+
+    mmengine applies an initialiser of `layer='Linear'`, or one that names a routed layer, to its
+    router, too; it is meant for the layer. Weights from a checkpoint stay.
+    """
+    init_cfgs = module.init_cfg if isinstance(module.init_cfg, list) else [module.init_cfg]
+    if any(cfg['type'] == 'Pretrained' for cfg in filter(None, init_cfgs)):
+        return
+    for layer in module.modules():
+        if isinstance(layer, Router):
+            layer.reset_parameters()
+
+
 def check_num_experts(num_experts: int) -> None:
     """Raises ValueError unless num_experts is an integer of at least 1."""
     if not isinstance(num_experts, int) or isinstance(num_experts, bool) or num_experts < 1:
         raise ValueError(f'num_experts must be an integer of at least 1, got {num_experts!r}')
+
+
+def check_keys(name: str, given: dict, known: list[str], required: list[str]) -> None:
+    """Raises ValueError that lists the unknown and the missing keys of a config."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f'{name} has unknown keys {unknown}; it takes {sorted(known)}')
+    missing = sorted(set(required) - set(given))
+    if missing:
+        raise ValueError(f'{name} lacks {missing}; it takes {sorted(known)}')
+
+
+def check_routing(name: str, routing: dict) -> None:
+    """Raises ValueError unless `routing` holds arguments of `Router` alone."""
+    known = set(inspect.signature(Router).parameters) - {'in_channels', 'num_experts'}
+    check_keys(name, routing, sorted(known), required=[])

@@ -57,6 +57,7 @@ def load_kernel(layer: nn.Module, state_dict: dict[str, Tensor], prefix: str) ->
             f'{num_experts} experts of {shape}: they are of different architectures'
         )
     seed = zlib.crc32(key.encode())
+    kernel = kernel.to(layer.weight.dtype)  # rounded, experts would not mix to it
     state_dict[key] = split_kernel(kernel, num_experts, layer.activation, seed)
 
 

@@ -198,6 +198,18 @@ def test_freezing_routed_blocks_warns_that_they_never_train(name):
 
 
 @every_backbone
+@pytest.mark.filterwarnings('ignore:.*never train')
+def test_what_is_frozen_is_so_before_training_starts(name):
+    """DDP and the optimizer look at it earlier."""
+    frozen_stages = ROUTED_STAGE.get(name, 5)
+    model = MODELS.build(dict(ARGUMENTS[name], type=name, cond_cfg=E4, frozen_stages=frozen_stages))
+    before = [key for key, value in model.named_parameters() if not value.requires_grad]
+    assert any('router' in key for key in before)
+    model.train()
+    assert before == [key for key, value in model.named_parameters() if not value.requires_grad]
+
+
+@every_backbone
 def test_no_warning_without_cause(name):
     with warnings.catch_warnings():
         warnings.filterwarnings('error', '.*never train')

@@ -23,6 +23,7 @@ class Draws(Dataset):
 
 class Runner:
     seed = 5
+    _randomness_cfg = dict(seed=5)
 
     def __init__(self, loader, loop=EpochBasedTrainLoop):
         self.train_dataloader, self.train_loop = loader, loop.__new__(loop)
@@ -50,6 +51,17 @@ def test_a_resumed_epoch_draws_what_the_uninterrupted_run_draws_and_no_other_epo
     first, second = runner.run_epoch(0), runner.run_epoch(1)
     assert torch.equal(Runner(loader(**kwargs)).run_epoch(1), second)
     assert len({value for value in torch.cat([first, second]).flatten().tolist()}) == 2 * 5 * 3
+
+
+def test_each_process_draws_its_own_numbers_if_the_config_says_so(monkeypatch):
+    drawn = []
+    for rank in (0, 1):
+        monkeypatch.setattr('mmengine.runner.utils.get_rank', lambda rank=rank: rank)
+        for different in (False, True):
+            runner = Runner(loader(num_workers=0))
+            runner._randomness_cfg = dict(seed=5, diff_rank_seed=different)
+            drawn.append(runner.run_epoch(0)[0, 0].item())
+    assert drawn[0] == drawn[1] == drawn[2] != drawn[3]
 
 
 def test_a_worker_init_fn_of_the_users_own_stays():

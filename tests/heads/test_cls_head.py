@@ -48,3 +48,11 @@ def test_dropout_acts_in_training_alone():
 def test_bad_keys_are_named():
     with pytest.raises(ValueError, match=r"unknown keys \['parts'\]"):
         build(cond_cfg=dict(E8, parts=()))
+
+
+@pytest.mark.parametrize('routing', [{}, dict(hidden_channels=8)])
+def test_its_router_starts_as_any_router(routing):
+    router = build(cond_cfg=dict(E8, routing=routing)).fc.router
+    expected = (2 / (router.fc.in_features + 8)) ** 0.5  # Glorot's
+    assert abs(router.fc.weight.std() / expected - 1) < 0.3
+    assert not router.fc.bias.any()

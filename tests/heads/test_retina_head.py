@@ -136,3 +136,26 @@ def test_every_parameter_trains(name):
 def test_bad_arguments_are_named(name, kwargs, says):
     with pytest.raises(ValueError, match=says):
         build(name, **kwargs)
+
+
+def routing_weights(head):
+    routers = [module for module in head.modules() if isinstance(module, Router)]
+    return torch.stack([router(torch.randn(4, router.in_channels, 5, 5)) for router in routers])
+
+
+@both_heads
+def test_routers_start_near_a_half(name):
+    assert (routing_weights(build(name, cond_cfg=E8)) - 0.5).abs().mean() < 0.2
+
+
+def test_routers_keep_what_a_checkpoint_says(tmp_path):
+    head = build('CondConvRetinaHead', cond_cfg=E8)
+    for module in head.modules():
+        if isinstance(module, Router):
+            torch.nn.init.constant_(module.fc.bias, 5.0)
+    torch.save(head.state_dict(), tmp_path / 'head.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'head.pth'))
+    loaded = build('CondConvRetinaHead', cond_cfg=E8, init_cfg=init_cfg)
+    assert routing_weights(loaded).min() > 0.9
+    head.init_weights()  # a second time, which mmengine ignores
+    assert routing_weights(head).min() > 0.9

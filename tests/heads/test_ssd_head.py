@@ -128,6 +128,8 @@ def test_focal_predictors_start_at_the_prior(cond_cfg):
     [
         (dict(predictor_kernel_size=2), 'predictor_kernel_size must be 1 or 3, got 2'),
         (dict(loss_cls=dict(type='mmdet.L1Loss')), 'loss_cls must be CrossEntropyLoss or'),
+        (dict(loss_cls=dict(SOFTMAX, loss_weight=2.0)), "takes no loss_weight .* 'loss_weight': 2"),
+        (dict(loss_cls=dict(SOFTMAX, class_weight=[1.0] * 4)), 'and no class_weight, got'),
         (dict(cond_cfg=dict(num_experts=0)), 'num_experts must be an integer of at least 1'),
         (dict(cond_cfg=dict(num_experts=4, start=3)), r"cond_cfg has unknown keys \['start'\]"),
         (dict(cond_cfg=dict(num_experts=4, routing=dict(temp=1))), r"cond_cfg.routing.*\['temp'\]"),
@@ -136,6 +138,11 @@ def test_focal_predictors_start_at_the_prior(cond_cfg):
 def test_bad_arguments_are_named(kwargs, says):
     with pytest.raises(ValueError, match=says):
         build(**kwargs)
+
+
+def test_a_loss_that_is_of_sigmoids_by_default_is_known_as_such():
+    head = build(loss_cls=dict(type='mmdet.FocalLoss'))
+    assert head.use_sigmoid_cls and head.cls_out_channels == 3
 
 
 def test_keeps_the_kernel_size_that_mmdet_chooses():

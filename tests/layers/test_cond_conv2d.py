@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from condconv_det import CondConv2d, cond_conv2d
+from condconv_det.layers import CondLinear
+from condconv_det.layers.expert_fans import has_expert_axis
 
 
 def test_mixes_by_its_own_router():
@@ -184,3 +186,29 @@ def test_a_network_can_be_channels_last():
     torch.testing.assert_close(y, expected)
     assert layer.to(torch.float64).weight.dtype == torch.float64
     assert layer.to('meta').weight.shape == (3, 6, 4, 3, 3)
+
+
+def test_a_router_of_unknown_keys_is_named():
+    with pytest.raises(ValueError, match=r"routing has unknown keys \['temp'\]; it takes"):
+        CondConv2d(4, 4, 1, num_experts=2, routing=dict(temp=2))
+
+
+def test_an_input_of_other_channels_is_named():
+    with pytest.raises(ValueError, match=r'with C = 4 channels, got shape \(2, 5, 6, 6\)'):
+        CondConv2d(4, 8, 3, num_experts=3)(torch.randn(2, 5, 6, 6))
+
+
+@pytest.mark.parametrize('replace', ['to_empty', 'assign'])
+def test_experts_that_become_other_parameters_are_known_as_such(replace):
+    for layer, plain in (
+        (CondConv2d(32, 64, 3, num_experts=3), nn.Conv2d(32, 64, 3)),
+        (CondLinear(256, 128, num_experts=3), nn.Linear(256, 128)),
+    ):
+        if replace == 'to_empty':
+            layer = layer.to('meta').to_empty(device='cpu')
+        else:
+            layer.load_state_dict(copy.deepcopy(layer).state_dict(), assign=True)
+        assert has_expert_axis(layer.weight)
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.kaiming_normal_(plain.weight)
+        assert abs(layer.weight.std() / plain.weight.std() - 1) < 0.05

@@ -97,6 +97,6 @@ def test_bad_arguments_are_named(arguments, says):
 
 def test_an_input_of_another_shape_is_named():
     with pytest.raises(
-        ValueError, match=r'x must be \[B, C, H, W\] or \[B, C\], got .*\(2, 6, 5\)'
+        ValueError, match=r'x must be \[B, C, H, W\] or \[B, C\] .*, got shape \(2, 6, 5\)'
     ):
         Router(6, 4)(torch.randn(2, 6, 5))

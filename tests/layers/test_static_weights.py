@@ -47,6 +47,13 @@ def test_experts_part_by_a_quarter_of_the_kernels_deviation_and_can_all_be_train
     assert all(parameter.grad.any() for parameter in routed.parameters())
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_a_kernel_in_half_precision_is_split_in_the_networks(dtype):
+    static, routed = nn.Conv2d(16, 32, 3).to(dtype), CondConv2d(16, 32, 3, num_experts=8)
+    routed.load_state_dict(static.state_dict())
+    torch.testing.assert_close(0.5 * routed.weight.sum(0), static.weight.float())
+
+
 def test_every_process_loads_the_same_experts():
     static = nn.Conv2d(3, 4, 3).state_dict()
     layers = []
