@@ -86,7 +86,8 @@ def check_records(path: str, weights: bool = True) -> None:
 def read_training_meta(path: str) -> dict | None:
     """What a checkpoint says of its training (`epoch`, `iter`, `time`); reads no weights.
 
-    None if it holds weights alone, as the best one does, and no training can go on from it.
+    None if it holds weights alone, as the best one does, or is of another program: no training of
+    mmengine's can go on from it.
 
     Raises:
         CheckpointError: the file is damaged, as far as that shows without reading the weights.
@@ -95,7 +96,11 @@ def read_training_meta(path: str) -> dict | None:
     checkpoint = _load(path, 'cpu', mmap=True)
     if not (isinstance(checkpoint, dict) and {'meta', 'optimizer'} <= checkpoint.keys()):
         return None
-    return checkpoint['meta']
+    meta = checkpoint['meta']
+    if not (isinstance(meta, dict) and isinstance(meta.get('iter'), int)):
+        return None
+    # mmcv's, of before mmengine, wrote words
+    return meta if re.fullmatch(r'\d{8}_\d{6}', str(meta.get('time'))) else None
 
 
 def _load(path: str, map_location: Any, **kwargs: Any) -> Any:
@@ -114,7 +119,7 @@ def _load(path: str, map_location: Any, **kwargs: Any) -> Any:
         raise CheckpointError(
             f'checkpoint {path} is not a whole checkpoint: torch.save did not write it so'
         ) from error
-    except (RuntimeError, EOFError, KeyError, IndexError, ValueError, OSError) as error:
+    except Exception as error:  # nor does pickle promise a list
         raise _not_whole(path, error) from error
 
 

@@ -46,14 +46,19 @@ def find_newest_whole_checkpoint(work_dir: str) -> str | None:
     folders = {os.path.realpath(work_dir)}
     if named and os.path.isdir(os.path.dirname(named) or '.'):
         folders.add(os.path.realpath(os.path.dirname(named)))
-    found = [str(path) for folder in sorted(folders) for path in Path(folder).glob('*.pth')]
+    found = [
+        str(path)
+        for folder in sorted(folders)
+        for path in Path(folder).glob('*.pth')
+        if path.is_file()
+    ]
 
     faults = []
     if named and not os.path.isfile(named):
         faults.append(f'{pointer} names {named!r}, which does not exist')
     newest = _newest_whole(found, faults)
     if newest is None and (faults or found):
-        reasons = faults or [f'{path} holds weights alone' for path in found]
+        reasons = faults or [f'{path} holds weights alone, or is not by mmengine' for path in found]
         raise CheckpointError(
             '\n  '.join([f'{work_dir} has no checkpoint to resume from:', *reasons])
             + '\nName another with --resume FILE, or train from scratch without --resume.'
@@ -73,8 +78,11 @@ def _newest_whole(paths: list[str], faults: list[str]) -> str | None:
             faults.append(str(error))
         else:
             if meta is not None:
-                written[path] = meta['time'], meta['iter']
-    for path in sorted(written, key=written.get, reverse=True):
+                written[path] = meta
+    newest_first = sorted(
+        written, key=lambda path: (written[path]['time'], written[path]['iter']), reverse=True
+    )
+    for path in newest_first:
         try:
             check_records(path)
             return path
@@ -92,14 +100,18 @@ def _removing_last(save: Callable) -> Callable:
 
     @wraps(save)
     def save_then_remove(self: CheckpointHook, *args, **kwargs) -> None:
-        replaced = []
-        self.file_backend.remove = replaced.append  # this instance's, in place of the method
+        if not isinstance(self.file_backend, LocalBackend):
+            return save(self, *args, **kwargs)
+        replaced = {}
+        # this instance's, in place of the method
+        self.file_backend.remove = lambda path: replaced.update({path: os.stat(path)})
         try:
             save(self, *args, **kwargs)
         finally:
             vars(self.file_backend).pop('remove', None)
-        for path in replaced:
-            self.file_backend.remove(path)
+        for path, old in replaced.items():
+            if os.path.samestat(old, os.stat(path)):  # else the new one has the same name
+                self.file_backend.remove(path)
 
     return save_then_remove
 

@@ -2,6 +2,7 @@ import collections
 import functools
 import os
 import pickle
+import random
 import shutil
 import sys
 from pathlib import Path
@@ -106,6 +107,28 @@ def test_damaged_files_are_named(tmp_path, save):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match='damaged.pth is not a whole checkpoint'):
             CheckpointLoader.load_checkpoint(str(path))
+
+
+def test_damaged_files_in_the_format_before_torch_1_6_are_named(tmp_path, save):
+    weights = collections.OrderedDict(weight=torch.randn(4, 3, 1, 1))
+    whole = save(dict(meta={}, state_dict=weights), _use_new_zipfile_serialization=False)
+    data = Path(whole).read_bytes()
+    path = tmp_path / 'damaged.pth'
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(data)
+        if rng.random() < 0.5:
+            damaged = damaged[: rng.randrange(len(data))]
+        else:
+            damaged[rng.randrange(len(data))] ^= rng.randrange(1, 256)
+        path.write_bytes(damaged)
+        try:
+            CheckpointLoader.load_checkpoint(str(path), 'cpu')
+        except CheckpointError as error:
+            assert 'damaged.pth' in str(error)
+            refused += 1
+    assert refused > 100  # it has no checksums: a byte of a weight may change
 
 
 def test_one_flipped_bit_in_the_weights_is_noticed(tmp_path, save):

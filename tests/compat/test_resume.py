@@ -196,3 +196,37 @@ def test_a_failed_write_removes_nothing(tmp_path):
     with pytest.raises(OSError, match='disk full'):
         runner.train_epoch(hook)
     assert sorted(os.listdir(tmp_path)) == ['epoch_1.pth', 'last_checkpoint']
+
+
+def test_the_best_checkpoint_stays_where_the_next_one_has_its_name(tmp_path):
+    """A hook that counts epochs in a training that has none, mmengine's default."""
+
+    def save(out_dir, filename, *args, **kwargs):
+        LocalBackend().put(b'', tmp_path / filename)
+
+    hook = CheckpointHook(interval=1, save_best='mAP')
+    runner = Runner(tmp_path, save)
+    hook.before_train(runner)
+    for mAP in (0.1, 0.2):
+        hook.after_val_epoch(runner, dict(mAP=mAP))
+        assert os.listdir(tmp_path) == ['best_mAP_epoch_0.pth']
+
+
+@pytest.mark.parametrize(
+    'meta',
+    [
+        dict(epoch=2, time='20270101_000000'),
+        dict(iter=20, time=None),
+        dict(iter=20, time='Wed Jun 17 09:15:44 2020'),  # mmcv's, before mmengine
+        'of another program',
+    ],
+)
+def test_other_programs_checkpoints_are_passed_over(epoch, tmp_path, meta):
+    foreign, mine = epoch(2, meta=meta), epoch(1)
+    (tmp_path / 'latest.pth').symlink_to('nowhere')
+    (tmp_path / 'folder.pth').mkdir()
+    assert find(str(tmp_path)) == str(mine)
+    mine.unlink()
+    (tmp_path / 'last_checkpoint').unlink()
+    with pytest.raises(CheckpointError, match=f'{foreign} holds weights alone, or is not by'):
+        find(str(tmp_path))
