@@ -111,6 +111,13 @@ def test_a_classifiers_config_trains_every_expert_and_predicts(path):
     assert model(images, mode='predict')[0].pred_score.shape == (cfg.model.head.num_classes,)
 
 
+@pytest.mark.parametrize('path', ALL, ids=name)
+def test_every_config_has_the_hooks_of_this_package(path):
+    base = 'condconv_cls.py' if path in CLASSIFIERS else 'condconv_det.py'
+    hooks = Config.fromfile(CONFIGS / '_base_' / base).custom_hooks
+    assert all(hook in Config.fromfile(path).custom_hooks for hook in hooks)
+
+
 def test_each_routed_config_has_a_static_twin_and_each_static_one_a_routed():
     assert {static_twin(path) for path in ROUTED} == set(ALL) - set(ROUTED)
 
