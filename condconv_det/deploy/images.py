@@ -63,7 +63,7 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
             raise ImageError(
                 f'{width}x{height} pixels are too many; at most {max_pixels / 1e6:g} million'
             )
-        header.load()  # OpenCV 4 fills what a truncated JPEG lacks with grey
+        header.load()  # OpenCV before 4.11 fills what a truncated JPEG lacks with grey
         pixels = mmcv.imfrombytes(content)
         if pixels is None:
             raise ImageError(f'OpenCV cannot decode a {header.format} of mode {header.mode}')
