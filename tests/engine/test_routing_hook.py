@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement, InstanceData
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from condconv_det import CondConv2d
@@ -51,7 +52,7 @@ class Network(BaseModel):
         return dict(loss=self.layer(torch.stack(inputs)).square().mean())
 
 
-def train(tmp_path, layer, train_cfg, lr=0.0, **hook):
+def train(tmp_path, layer, train_cfg, lr=0.0, backends=('LocalVisBackend',), **hook):
     runner = Runner(
         Network(layer),
         str(tmp_path),
@@ -61,6 +62,7 @@ def train(tmp_path, layer, train_cfg, lr=0.0, **hook):
         train_cfg=train_cfg,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
         default_hooks=dict(routing=dict(type='RoutingHook', **hook), checkpoint=None),
+        visualizer=dict(type='Visualizer', vis_backends=[dict(type=name) for name in backends]),
         default_scope='mmengine',
         experiment_name=f'{tmp_path.name}',
     )
@@ -147,3 +149,17 @@ def test_a_network_without_routers_stops_before_training(tmp_path):
 def test_at_least_one_iteration_is_looked_at():
     with pytest.raises(ValueError, match='num_iters must be at least 1, got 0'):
         RoutingHook(num_iters=0)
+
+
+def test_tensorboard_shows_the_same_numbers(tmp_path):
+    _, logged = train(
+        tmp_path,
+        CondConv2d(3, 4, 1, num_experts=5),
+        dict(by_epoch=True, max_epochs=2),
+        backends=('LocalVisBackend', 'TensorboardVisBackend'),
+    )
+    (events,) = tmp_path.glob('*/vis_data/events.out.tfevents.*')
+    board = EventAccumulator(str(events)).Reload()
+    for key in set(logged[0]) - {'step'}:
+        shown = [(event.step, event.value) for event in board.Scalars(key)]
+        assert shown == [(line['step'], pytest.approx(line[key])) for line in logged]
