@@ -75,6 +75,8 @@ class StandIn(CondConv2d):
         form: is called with x and routing weights.
     """
 
+    _apply = nn.Module._apply  # it has no experts of its own
+
     def __init__(self, layer: CondConv2d, form: nn.Module) -> None:
         nn.Module.__init__(self)
         self.router = layer.router

@@ -174,6 +174,20 @@ def summary(row: dict) -> str:
     return f'{label(row)}: {", ".join(forms)}'
 
 
+def in_order(rows: Sequence[dict]) -> list[dict]:
+    """Networks and layers as they were first measured, each by mode, setting and batch."""
+    found = list(dict.fromkeys((row['level'], row['name']) for row in rows))
+    return sorted(
+        rows,
+        key=lambda row: (
+            found.index((row['level'], row['name'])),
+            row['mode'],
+            row['setting'],
+            row['batch'],
+        ),
+    )
+
+
 def level_table(rows: Sequence[dict]) -> str:
     """The rows of one level: milliseconds with their spread, ratios, peak memory in MB."""
     forms = list(dict.fromkeys(form for row in rows for form in row['times']))
@@ -225,6 +239,7 @@ def draw_chart(rows: Sequence[dict], out: Path) -> Path:
         [index + 0.175 for index in range(len(rows))],
         [label(row).split(': ', 1)[1].removesuffix(', float32') for row in rows],
     )
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel('time / plain')
     figure.legend(loc='outside upper right', ncols=3, frameon=False)
@@ -241,7 +256,7 @@ def write_report(results: Path, page: Path) -> Path:
         page: the Markdown file.
     """
     measured = json.loads(results.read_text())
-    rows, machine = measured['rows'], measured['machine']
+    rows, machine = in_order(measured['rows']), measured['machine']
     levels = list(dict.fromkeys(row['level'] for row in rows))
     charted = [row for row in rows if row['level'] in NETWORKS] or [
         row for row in rows if row['level'] == 'layers'
