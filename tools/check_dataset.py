@@ -4,14 +4,13 @@
     check_dataset.py configs/ssd/ssd300_mobilenet-v1_8xb128-20k_coco.py
 
 Without --decode only the headers of images are read. Exit codes: 0 no errors, though there may be
-warnings, 1 errors, 2 unusable arguments or no mended file could be written.
+warnings, 1 errors, 2 unusable arguments, nothing to check, or a file could not be written.
 """
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,8 @@ from condconv_det.data.check_images import check_images
 from condconv_det.data.coco_faults import KINDS, level
 from condconv_det.data.fault import Fault
 from condconv_det.data.image_size import loaded_size
-from condconv_det.deploy.images import decode_image
+from condconv_det.deploy.images import SUFFIXES, decode_image
+from condconv_det.weights.files import written_whole
 
 LEVELS = ('error', 'warning', 'note')
 
@@ -48,37 +48,53 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.source.suffix == '.py' and (args.images or args.fix):
         parser.error('--images and --fix go with a json, not with a config')
-    for out in filter(None, (args.fix, args.json)):
-        if out.exists() and args.source.exists() and out.samefile(args.source):
-            parser.error(f'{out} is the file to check: name another')
     return args
 
 
-def sources_of(config: Path) -> Iterator[Source]:
-    """The COCO data sets of a config's loaders, each once."""
+def sources_of(config: Path) -> list[Source]:
+    """The COCO data sets of a config's loaders, each once.
+
+    Raises:
+        ValueError: the file is not a config, or it has none.
+    """
     from mmdet.registry import DATASETS
-    from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
+    from condconv_det.analysis.configs import errors_named, load_config
     from condconv_det.engine.dataset_check_hook import leaf_datasets, reads_coco
 
-    cfg = Config.fromfile(config)
+    cfg = load_config(config)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    seen = set()
-    for split in ('train', 'val', 'test'):
-        loader = cfg.get(f'{split}_dataloader')
-        for dataset in leaf_datasets(loader.dataset) if loader else ():
-            cls = DATASETS.get(dataset.type)
-            if not reads_coco(cls):
-                print(f'{split}: {dataset.type} does not read COCO json: not checked')
-                continue
-            root = dataset.get('data_root') or ''
-            ann_file = Path(root, dataset.ann_file)
-            images = Path(root, dataset.get('data_prefix', {}).get('img', ''))
-            if (ann_file, images) not in seen:
-                seen.add((ann_file, images))
+    sources: dict[tuple[Path, Path], Source] = {}
+    with errors_named(f'config {config}'):
+        for split in ('train', 'val', 'test'):
+            loader = cfg.get(f'{split}_dataloader')
+            for dataset in leaf_datasets(loader.dataset) if loader else ():
+                cls = DATASETS.get(dataset.type)
+                if not reads_coco(cls):
+                    print(f'{split}: {dataset.type} does not read COCO json: not checked')
+                    continue
+                root = dataset.get('data_root') or ''
+                ann_file = Path(root, dataset.ann_file)
+                images = Path(root, dataset.get('data_prefix', {}).get('img', ''))
                 classes = dataset.get('metainfo', cls.METAINFO).get('classes')
-                yield Source(ann_file, images, split != 'train', classes)
+                source = Source(ann_file, images, split != 'train', classes)
+                sources.setdefault((ann_file, images), source)
+    if not sources:
+        raise ValueError(f'config {config} has no COCO json to check')
+    return list(sources.values())
+
+
+def check_output(out: Path, checked: Iterable[Path]) -> None:
+    """Refuses a file that would be written over one that is checked, or into no folder."""
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f'{out} cannot be written: there is no folder {out.parent}')
+    if not out.exists():
+        return
+    if any(path.exists() and out.samefile(path) for path in checked):
+        raise ValueError(f'{out} is the file to check: name another')
+    if out.suffix.lower() in SUFFIXES:
+        raise ValueError(f'{out} is an image: name another')
 
 
 def decoded_size(path: Path) -> tuple[int, int]:
@@ -119,54 +135,56 @@ def report(source: Source, faults: list[Fault], show: int) -> None:
         if len(same) > show:
             print(f'  ... and {len(same) - show} more')
     numbers = [sum(level(f, source.evaluated) == name for f in faults) for name in LEVELS]
-    print(', '.join(f'{n} {name}s' for n, name in zip(numbers, LEVELS)))
+    print(', '.join(f'{n} {name}{"s" * (n != 1)}' for n, name in zip(numbers, LEVELS)))
+
+
+def records_of(source: Source, faults: list[Fault]) -> list[dict[str, Any]]:
+    """The faults as plain data."""
+    return [
+        dict(
+            file=str(source.ann_file),
+            level=level(fault, source.evaluated),
+            **fault._asdict(),
+            mend=KINDS[fault.kind].mend,
+        )
+        for fault in faults
+    ]
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes a file that is there whole or not at all."""
-    partial = path.with_name(f'.{path.name}.partial-{os.getpid()}')
-    try:
+    with written_whole(path) as partial:
         partial.write_text(json.dumps(data))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def write_mended(path: Path, mended: dict[str, Any] | None) -> None:
+    if mended is None:
+        raise ValueError('errors without "--fix" are for a person: no mended json is written')
+    write_json(path, mended)
+    images, annotations = len(mended['images']), len(mended['annotations'])
+    print(f'{path}: {images} images, {annotations} annotations')
 
 
 def main() -> int:
     args = parse_args()
     records = []
-    failed = False
     try:
-        sources = [Source(args.source, args.images)]
-        if args.source.suffix == '.py':
-            sources = sources_of(args.source)
+        is_config = args.source.suffix == '.py'
+        sources = sources_of(args.source) if is_config else [Source(args.source, args.images)]
+        for out in filter(None, (args.fix, args.json)):
+            check_output(out, [args.source, *(source.ann_file for source in sources)])
         for source in sources:
             faults, mended = check(source, args.decode)
             report(source, faults, args.show)
-            failed |= any(level(fault, source.evaluated) == 'error' for fault in faults)
-            records += [
-                dict(
-                    file=str(source.ann_file),
-                    level=level(fault, source.evaluated),
-                    **fault._asdict(),
-                    mend=KINDS[fault.kind].mend,
-                )
-                for fault in faults
-            ]
-            if args.fix:
-                if mended is None:
-                    raise ValueError('errors without "--fix" are for a person: nothing written')
-                write_json(args.fix, mended)
-                print(
-                    f'{args.fix}: {len(mended["images"])} images, '
-                    f'{len(mended["annotations"])} annotations'
-                )
+            records += records_of(source, faults)
+        # before --fix, which refuses what a person must see in the report
         if args.json:
             write_json(args.json, records)
-    except (ValueError, OSError) as error:
+        if args.fix:  # which goes with a single json
+            write_mended(args.fix, mended)
+    except (ValueError, OSError, ImportError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    return int(failed)
+    return int(any(record['level'] == 'error' for record in records))
 
 
 if __name__ == '__main__':

@@ -42,7 +42,7 @@ def main() -> None:
         files = (args.config, args.checkpoint) if args.config else last_checkpoint()
         detector = Detector(*files, args.device)
         pictures, failures = detect_files(detector, images, args.out_dir, args.score_thr)
-    except (CheckpointError, ValueError, OSError) as error:
+    except (CheckpointError, ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')
     print(f'{len(pictures)} pictures, and as many lists of boxes, in {args.out_dir}')
     if failures:

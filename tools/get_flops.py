@@ -1,6 +1,7 @@
 """Prints a detector's or classifier's parameters and multiply-adds; needs no data set."""
 
 import argparse
+import sys
 
 from mmengine.config import DictAction
 
@@ -23,14 +24,20 @@ def parse_args() -> argparse.Namespace:
         action=DictAction,
         help='key=value overrides of the config, such as model.bbox_head.num_classes=90',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
+        parser.error(f'--shape takes one or two numbers of at least 1, got {args.shape}')
+    return args
 
 
 def main() -> None:
     args = parse_args()
-    cfg = read_config(args.config, args.cfg_options)
-    height, width = (args.shape * 2)[:2] if args.shape else image_size(cfg)
-    cost = measure_config(cfg, (height, width))
+    try:
+        cfg = read_config(args.config, args.cfg_options)
+        height, width = (args.shape * 2)[:2] if args.shape else image_size(cfg)
+        cost = measure_config(cfg, (height, width))
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f'error: {error}')
     print(f'{args.config} at {height}x{width}')
     print(f'parameters     {cost.parameters / 1e6:10.3f} M')
     print(f'  experts      {cost.expert_parameters / 1e6:10.3f} M')

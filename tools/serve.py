@@ -43,6 +43,11 @@ def main() -> None:
         files = (args.config, args.checkpoint) if args.config else last_checkpoint()
         detector = Detector(*files, args.device)
         static = Detector(*args.static, args.device) if args.static else None
+        if static is not None and static.is_routed:
+            raise ValueError(
+                f'--static takes a detector without routed layers, got {args.static[0]}, which has '
+                'some'
+            )
         with serve(detector, static, args.host, args.port) as address:
             print(f'{address} is up; Ctrl+C ends it', flush=True)
             threading.Event().wait()

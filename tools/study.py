@@ -54,13 +54,14 @@ def main() -> None:
         threads = args.threads or max(1, torch.get_num_threads() // args.jobs)
         trainings = Trainings(TOOLS, args.out, args.jobs, threads, say)
         write_configs(study, args.out)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(f'error: {error}')
     runs = plan_runs(study, args.out)
     with trainings:
         failed = trainings.carry_out(runs)
-        say('\n' + write_report(study, runs, args.out, args.resamples))
-        say(f'also in {args.out}: results.md, results.json, val_mAP.png')
+        table, files = write_report(study, runs, args.out, args.resamples)
+        say(f'\n{table}')
+        say(f'also in {args.out}: {", ".join(files)}')
     if failed:
         sys.exit(f'error: failed: {", ".join(run.name for run in failed)}')
 

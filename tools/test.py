@@ -9,9 +9,20 @@ from condconv_det.compat.openmmlab_tools import run_openmmlab_tool
 
 def parse_backend() -> str:
     """Takes `--backend`, which the scripts do not know, from the command line."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument('--backend', choices=['pytorch', 'onnx'], default='pytorch')
+    parser = argparse.ArgumentParser(
+        description="One option beside those of mmdet's script, or mmpretrain's, which follow.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        '--backend',
+        choices=['pytorch', 'onnx'],
+        default='pytorch',
+        help='what the checkpoint is for; onnx: a file of tools/export.py (%(default)s)',
+    )
     args, sys.argv[1:] = parser.parse_known_args()
+    if {'-h', '--help'} & set(sys.argv[1:]):  # which the script answers
+        print(parser.format_help())
     return args.backend
 
 

@@ -1,10 +1,15 @@
-"""Config files as a command line gets them."""
+"""Config files as a command line gets them, and the networks that they describe."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from condconv_det.compat.checkpoints import CheckpointError
 
 
 def read_config(path: Path | str, options: Mapping[str, Any] | None = None) -> Config:
@@ -16,15 +21,53 @@ def read_config(path: Path | str, options: Mapping[str, Any] | None = None) -> C
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a config file, or has no model.
+        ImportError: it imports what is not installed.
+        ValueError: it is not a config file, has no model, or does not take the options.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'config {path} does not exist')
-    try:
-        cfg = Config.fromfile(path)
-    except (SyntaxError, OSError) as error:  # OSError: of a suffix that mmengine does not know
-        raise ValueError(f'{path} is not a config file: {error}') from error
-    cfg.merge_from_dict(dict(options or {}))
+    cfg = load_config(path, options)
     if 'model' not in cfg:
         raise ValueError(f'config {path} has no model: expected a detector or a classifier')
     return cfg
+
+
+def load_config(path: Path | str, options: Mapping[str, Any] | None = None) -> Config:
+    """Any config, also one without a network; else as `read_config`."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'config {path} does not exist')
+    with errors_named(f'config {path}'):
+        try:
+            cfg = Config.fromfile(path)
+        # OSError: of a suffix that mmengine does not know; ValueError: of json
+        except (SyntaxError, OSError, ValueError) as error:
+            raise ValueError(f'{path} is not a config file: {error}') from error
+        cfg.merge_from_dict(dict(options or {}))
+    return cfg
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The network of a config, under its default scope, which stays set.
+
+    Raises:
+        ImportError: the network needs a package that is not installed.
+        ValueError: the config names a type that is not there, or arguments that it does not take.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    with errors_named(f'config {cfg.filename}'):
+        return MODELS.build(cfg.model)
+
+
+@contextmanager
+def errors_named(source: str) -> Iterator[None]:
+    """For code that does what a file says: whatever this makes it raise becomes a ValueError.
+
+    CheckpointError, ImportError, OSError and ValueError pass: their messages name what is wrong.
+
+    Args:
+        source: by which the error calls the file.
+    """
+    try:
+        yield
+    except (CheckpointError, ImportError, OSError, ValueError):
+        raise
+    except Exception as error:  # a config is Python, and what it builds checks little
+        raise ValueError(f'{source}: {type(error).__name__}: {error}') from error

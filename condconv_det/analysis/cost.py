@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from condconv_det.layers import CondConv2d, CondLinear, Router
+
+from .configs import build_model
 
 EXPERTS = CondConv2d | CondLinear
 
@@ -105,17 +106,15 @@ def build_network(cfg: Config, size: tuple[int, int] | None = None) -> tuple[nn.
         size: height and width of the image; None is the config's test size.
     """
     shape = size or image_size(cfg)
-    scope = cfg.get('default_scope', 'mmdet')
-    init_default_scope(scope)
     inputs = dict(mode='tensor')
-    if scope == 'mmdet':
+    if cfg.get('default_scope', 'mmdet') == 'mmdet':
         sample = DetDataSample(
             metainfo=dict(
                 img_shape=shape, ori_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0)
             )
         )
         inputs['data_samples'] = [sample]
-    return MODELS.build(cfg.model), inputs
+    return build_model(cfg), inputs
 
 
 def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:

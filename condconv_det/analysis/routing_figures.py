@@ -194,7 +194,8 @@ def draw_contact_sheet(
 def _thumbnail(image: Path) -> ndarray:
     """The whole image, scaled to the bottom of a square, with a white frame."""
     picture = mmcv.imread(image, channel_order='rgb')
-    picture = mmcv.imrescale(picture, (THUMBNAIL - 4, THUMBNAIL - 4))
+    scaled = mmcv.rescale_size(picture.shape[1::-1], (THUMBNAIL - 4, THUMBNAIL - 4))
+    picture = mmcv.imresize(picture, [max(1, side) for side in scaled])  # a strip keeps a pixel
     square = np.full((THUMBNAIL, THUMBNAIL, 3), 255, np.uint8)
     height, width = picture.shape[:2]
     top, left = THUMBNAIL - 2 - height, (THUMBNAIL - width) // 2

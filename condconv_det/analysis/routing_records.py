@@ -1,5 +1,6 @@
 """What a trained network's routers answer over a data set."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.fileio import load
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from numpy import ndarray
 from rich.progress import track
@@ -19,9 +19,11 @@ from condconv_det.compat.data_errors import ImageError
 from condconv_det.weights.fit import listing
 from condconv_det.weights.trained import read_trained
 
+from .configs import build_model, errors_named
 from .routing import Grouping, RoutingRecorder
 
 MAX_ATTRIBUTE_VALUES = 50
+BY_CLASS = 'class'  # name of the grouping that is always there
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,17 @@ def record_routing(
 
     Raises:
         ValueError: the config has no test set, the network no routed layers or none that answers
-            for each image, the data set no labels, or `group_by` is of no use.
+            for each image, the data set no labels, or `group_by` is of no use, is 'class', or
+            cannot be part of a file's name.
         ImageError: an image cannot be read.
         FileNotFoundError, CheckpointError: the checkpoint does not exist, or is not of this
             network.
     """
+    if group_by is not None:
+        _check_key(group_by)
     if cfg.get('test_dataloader') is None:
         raise ValueError(f'{cfg.filename} has no test_dataloader, whose images would be routed')
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(cfg.model)
+    model = build_model(cfg)
     recorder = RoutingRecorder(model)
     weights, _ = read_trained(model, checkpoint)
     model.load_state_dict(weights)
@@ -70,7 +74,8 @@ def record_routing(
     loader_cfg = cfg.test_dataloader.copy()
     loader_cfg.sampler = dict(type='DefaultSampler', shuffle=False)
     loader_cfg.pop('batch_sampler', None)
-    loader = Runner.build_dataloader(loader_cfg)
+    with errors_named(f'config {cfg.filename}'):
+        loader = Runner.build_dataloader(loader_cfg)
     infos = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
     groupings = [_group_by_class(loader.dataset, infos)]
     if group_by is not None:
@@ -94,6 +99,19 @@ def record_routing(
     )
 
 
+def _check_key(key: str) -> None:
+    if key == BY_CLASS:
+        raise ValueError(
+            f'images are always grouped by their {BY_CLASS}; a key of that name would take its '
+            'place: name another'
+        )
+    if not re.fullmatch(r'[\w .-]{1,50}', key):  # it becomes part of the figures' file names
+        raise ValueError(
+            'a key to group images by has up to 50 letters, digits, spaces or any of "_.-", '
+            f'got {key!r}'
+        )
+
+
 def _group_by_class(dataset: Dataset, infos: Sequence[dict]) -> Grouping:
     labels = []
     for info in infos:
@@ -107,7 +125,7 @@ def _group_by_class(dataset: Dataset, infos: Sequence[dict]) -> Grouping:
     names = dataset.metainfo.get('classes')
     if names is None:
         names = [str(label) for label in range(max(map(max, filter(None, labels))) + 1)]
-    return Grouping.from_labels('class', names, labels)
+    return Grouping.from_labels(BY_CLASS, names, labels)
 
 
 def _group_by_attribute(dataset: Dataset, infos: Sequence[dict], key: str) -> Grouping:

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
-from condconv_det.analysis import read_config
+from condconv_det.analysis.configs import errors_named, read_config
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
 from condconv_det.weights.trained import read_trained
@@ -33,7 +33,7 @@ class Detector(DetInferencer):
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the checkpoint does not fit the config, or names no classes.
-        ValueError: the config is not a detector's, or the device is not there.
+        ValueError: the config is not a detector's or cannot be built, or the device is not there.
     """
 
     def __init__(self, config: Path, checkpoint: Path, device: str | None = None) -> None:
@@ -49,7 +49,8 @@ class Detector(DetInferencer):
         if device is not None:
             _check_device(device)
         self._checkpoint = checkpoint
-        super().__init__(cfg, device=device, show_progress=False)
+        with errors_named(f'config {config}'):
+            super().__init__(cfg, device=device, show_progress=False)
 
     @property
     def classes(self) -> tuple[str, ...]:

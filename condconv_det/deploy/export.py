@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from torch import nn
+from torch import Tensor, nn
 
+from condconv_det.analysis.configs import build_model
 from condconv_det.data.check_coco import read_coco
 from condconv_det.weights.files import written_whole
 from condconv_det.weights.trained import read_trained
 
-from .check import Comparison, compare, open_file, random_images, read_images
+from .check import Comparison, Run, compare, open_file, random_images, read_images
 from .exportable import ExportableDetector
 from .write import SUFFIXES, check_environment, write_export
 
@@ -74,25 +74,19 @@ def export_detector(
     with written_whole(out) as partial:
         try:
             write_export(detector, partial, format, batch, half_experts, classes)
-            run = open_file(partial, format)
+            comparisons = _compare_all(open_file(partial, format), detector, batch, real)
         except OSError:
             raise
         except Exception as error:  # those of exporters, checker and runtime have none in common
             reason = f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
             raise ExportError(f'{out} is not written: {reason}') from error
-        comparisons = []
-        for count in OPEN_BATCHES if batch is None else (batch,):
-            kinds = {'random': random_images(count, size)}
-            if len(real):
-                kinds['real'] = real[torch.arange(count) % len(real)]
-            for kind, images in kinds.items():
-                comparisons.append(compare(run, detector, images, kind))
-                if not comparisons[-1].agrees:
-                    raise ExportError(
-                        f'{out} is not written: for {count} {kind} images it differs from PyTorch '
-                        f'by {comparisons[-1].pixels:.2g} pixels and {comparisons[-1].score:.2g} '
-                        'of a score; allowed are 0.5 and 0.001'
-                    )
+        for row in comparisons:
+            if not row.agrees:
+                raise ExportError(
+                    f'{out} is not written: for {row.batch} {row.kind} images it differs from '
+                    f'PyTorch by {row.pixels:.2g} pixels and {row.score:.2g} of a score; allowed '
+                    'are 0.5 and 0.001'
+                )
     return Export(out, comparisons)
 
 
@@ -106,21 +100,43 @@ def load_detector(cfg: Config, checkpoint: Path) -> tuple[nn.Module, tuple[str, 
     """
     if cfg.get('default_scope', 'mmdet') != 'mmdet':
         raise ValueError(f'detectors are exported, got a config of {cfg.default_scope}')
-    init_default_scope('mmdet')
-    model = MODELS.build(cfg.model).eval()
+    model = build_model(cfg).eval()
     weights, meta = read_trained(model, checkpoint)
     model.load_state_dict(weights)
     return model, tuple((meta.get('dataset_meta') or {}).get('classes') or ())
 
 
+def _compare_all(
+    run: Run, detector: ExportableDetector, batch: int | None, real: Tensor
+) -> list[Comparison]:
+    """Comparisons on random images and, if there are any, real ones, [B, 3, H, W]."""
+    comparisons = []
+    for count in OPEN_BATCHES if batch is None else (batch,):
+        kinds = {'random': random_images(count, detector.size)}
+        if len(real):
+            kinds['real'] = real[torch.arange(count) % len(real)]
+        comparisons += [compare(run, detector, images, kind) for kind, images in kinds.items()]
+    return comparisons
+
+
 def _test_images(cfg: Config) -> list[Path]:
-    """The first images of a config's test set in COCO json, none where it is not on disk."""
-    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    """The first images of a config's test set in COCO json, none where it is not on disk.
+
+    Raises:
+        ValueError: the json is there, but holds no list of images.
+    """
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
     root = Path(dataset.get('data_root') or '')
     annotations = root / dataset.get('ann_file', '')
     if annotations.suffix != '.json' or not annotations.is_file():
         return []
     folder = root / dataset.get('data_prefix', {}).get('img', '')
-    images = read_coco(annotations)['images'][: max(OPEN_BATCHES)]
-    files = [folder / image['file_name'] for image in images]
+    data = read_coco(annotations)
+    try:
+        files = [folder / image['file_name'] for image in data['images'][: max(OPEN_BATCHES)]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f'{annotations} is not COCO json: expected "images" to be a list of objects with a '
+            'file_name each; tools/check_dataset.py names what is wrong'
+        ) from error
     return [file for file in files if file.is_file()]

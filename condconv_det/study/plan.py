@@ -3,9 +3,11 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
+from condconv_det.analysis.configs import errors_named, load_config
 from condconv_det.layers.cond_cfg import check_keys
 
 from .work_dirs import schedule_options
@@ -63,18 +65,21 @@ class Study:
             FileNotFoundError: the study, or the config of an arm, does not exist.
             ValueError: a key is unknown or missing, or a value does not make sense.
         """
-        try:
-            given = Config.fromfile(path, lazy_import=False).to_dict()
-        except SyntaxError as error:
-            raise ValueError(f'{path} is not Python: {error}') from error
+        with errors_named(str(path)):
+            try:
+                given = Config.fromfile(path, lazy_import=False).to_dict()
+            except SyntaxError as error:
+                raise ValueError(f'{path} is not Python: {error}') from error
         missing = {'arms', 'baseline', 'epochs', 'seeds'} - set(given)
         if missing:
             raise ValueError(f'{path} lacks {sorted(missing)}')
         arms, seeds, epochs = given['arms'], given['seeds'], given['epochs']
         if not isinstance(epochs, int) or epochs < 1:
             raise ValueError(f'{path}: epochs must be at least 1, got {epochs!r}')
-        if not isinstance(seeds, list | tuple) or not seeds or len(set(seeds)) < len(seeds):
-            raise ValueError(f'{path}: seeds must be different numbers, got {seeds!r}')
+        if not _are_seeds(seeds):
+            raise ValueError(
+                f'{path}: seeds must be different integers of at least 0, got {seeds!r}'
+            )
         if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
             raise ValueError(f'{path}: arms must be a dict of dicts, got {arms!r}')
         baselines = {name: arm.get('baseline', given['baseline']) for name, arm in arms.items()}
@@ -95,6 +100,15 @@ class Study:
                     f'{path}: arms are compared on one {split} set, got {sorted(files)}'
                 )
         return cls(read, given['baseline'], tuple(seeds), epochs)
+
+
+def _are_seeds(seeds: Any) -> bool:
+    return (
+        isinstance(seeds, list | tuple)
+        and len(seeds) > 0
+        and all(type(seed) is int and seed >= 0 for seed in seeds)
+        and len(set(seeds)) == len(seeds)
+    )
 
 
 def _in_order_of_start(path: Path, arms: dict[str, dict]) -> list[str]:
@@ -120,12 +134,13 @@ def _read_arm(path: Path, name: str, arm: dict, baseline: str, epochs: int) -> A
     config = path.parent / arm['config']
     if not config.is_file():
         raise FileNotFoundError(f'{label}: its config {config} does not exist')
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(schedule_options(cfg, epochs))
-    cfg.merge_from_dict(arm.get('cfg_options', {}))
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), *arm.get('custom_hooks', [])]
-    # what a study keeps: two checkpoints to resume from, while one is being written
-    cfg.default_hooks.checkpoint.update(max_keep_ckpts=2, save_best=None)
+    with errors_named(label):
+        cfg = load_config(config)
+        cfg.merge_from_dict(schedule_options(cfg, epochs))
+        cfg.merge_from_dict(arm.get('cfg_options', {}))
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), *arm.get('custom_hooks', [])]
+        # what a study keeps: two checkpoints to resume from, while one is being written
+        cfg.default_hooks.checkpoint.update(max_keep_ckpts=2, save_best=None)
     for split in SPLITS:
         evaluator = cfg.get(f'{split}_evaluator')
         if not isinstance(evaluator, dict) or evaluator.get('type') != 'CocoMetric':

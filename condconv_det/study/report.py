@@ -26,6 +26,7 @@ from .plan import SPLITS, Arm, Study
 from .runs import Run
 
 TIMED_ROUNDS = 20
+CURVES = 'val_mAP.png'
 
 
 @dataclass(frozen=True)
@@ -189,25 +190,33 @@ def _signed(difference: Difference | None) -> str:
     return f'{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]'
 
 
-def write_report(study: Study, runs: Sequence[Run], out: Path, num_resamples: int) -> str:
-    """Writes results.md, results.json and val_mAP.png into a study's folder; returns the table."""
+def write_report(
+    study: Study, runs: Sequence[Run], out: Path, num_resamples: int
+) -> tuple[str, list[str]]:
+    """Writes results.md, results.json and, if a run is done, val_mAP.png into a study's folder.
+
+    Returns:
+        The table, and the names of the files.
+    """
     rows = make_rows(study, runs, num_resamples)
     table = to_markdown(rows, study)
     content = json.dumps([asdict(row) for row in rows], indent=1)
-    for name, text in (('results.md', table), ('results.json', content)):
+    texts = {'results.md': table, 'results.json': content}
+    for name, text in texts.items():
         with written_whole(out / name) as partial:
             partial.write_text(text)
     work_dirs = {
         row.arm: [run.work_dir for run in runs if run.arm == row.arm and run.is_done]
         for row in rows
     }
-    if work_dirs:
-        with written_whole(out / 'val_mAP.png') as partial:
-            plot_curves(
-                list(work_dirs.values()),
-                ['coco/bbox_mAP'],
-                partial,
-                list(work_dirs),
-                xlabel='epoch (validation set)',
-            )
-    return table
+    if not work_dirs:
+        return table, list(texts)
+    with written_whole(out / CURVES) as partial:
+        plot_curves(
+            list(work_dirs.values()),
+            ['coco/bbox_mAP'],
+            partial,
+            list(work_dirs),
+            xlabel='epoch (validation set)',
+        )
+    return table, [*texts, CURVES]

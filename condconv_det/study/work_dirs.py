@@ -45,6 +45,9 @@ def is_trained(checkpoint: Path) -> bool:
 
 
 def read_metrics(work_dir: Path) -> dict[str, float] | None:
-    """What the test tool measured last in a folder; None if it has not."""
+    """What the test tool measured last in a folder; None if it has not, or was killed meanwhile."""
     files = list(work_dir.glob('*/*.json'))
-    return json.loads(max(files).read_text()) if files else None
+    try:
+        return json.loads(max(files).read_text()) if files else None
+    except ValueError:  # half a file
+        return None

@@ -72,6 +72,18 @@ def test_contact_sheets_show_the_images_that_excite_an_expert_most(images, tmp_p
     assert row[48::96, 0].tolist() == [20 * index for index in range(11, 3, -1)]
 
 
+@pytest.mark.parametrize('shape', [(1, 2000, 3), (2000, 1, 3)])
+def test_an_image_of_extreme_shape_is_drawn(images, tmp_path, shape):
+    out = tmp_path / 'out'
+    out.mkdir()
+    cv2.imwrite(str(images[0]), np.zeros(shape, np.uint8))
+    records = records_of(images)
+    records.weights['layer0'][0] = 1  # it excites every expert
+    write_report(records, '', out)
+    sheet = cv2.imread(str(out / 'experts_early.png'))
+    assert (sheet[:96, 62:154] == 0).all(-1).sum() == 92  # a line of one pixel
+
+
 @pytest.mark.parametrize('num_layers, num_groups', [(1, 1), (2, 60)])
 def test_few_layers_and_few_or_many_groups_are_drawn(images, tmp_path, num_layers, num_groups):
     out = tmp_path / 'out'

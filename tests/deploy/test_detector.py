@@ -100,6 +100,15 @@ def test_a_config_without_a_detector_is_refused(trained):
         Detector(classifier, trained['static'][1])
 
 
+@pytest.mark.parametrize('name', ['CondConvSSDHead', 'Resize'])
+def test_an_unknown_type_in_network_or_pipeline_names_the_config(trained, tmp_path, name):
+    config, checkpoint = trained['static']
+    other = tmp_path / 'other.py'
+    other.write_text(config.read_text().replace(f"type='{name}'", "type='Unknown'"))
+    with pytest.raises(ValueError, match=f'config {other}: KeyError: .Unknown is not in'):
+        Detector(other, checkpoint)
+
+
 def test_a_device_that_is_not_there_is_refused(trained):
     with pytest.raises(ValueError, match="device 'gpu' cannot be used"):
         Detector(*trained['static'], device='gpu')

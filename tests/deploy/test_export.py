@@ -168,3 +168,25 @@ def test_a_network_that_pytorch_cannot_export_is_one_error(
         run_tool('export.py', *trained[:2])
     assert '\n' not in str(exit.value)
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_its_runtime_cannot_run_is_one_error(trained, run_tool, monkeypatch, tmp_path):
+    def run(images):
+        raise RuntimeError('no memory\nin node 3')
+
+    monkeypatch.setattr(export, 'write_export', lambda detector, path, *_: path.write_text('file'))
+    monkeypatch.setattr(export, 'open_file', lambda *_: run)
+    before = set(tmp_path.iterdir())
+    says = r'^error: .*trained.onnx is not written: RuntimeError: no memory$'
+    with pytest.raises(SystemExit, match=says):
+        run_tool('export.py', *trained[:2])
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_without_a_test_set_a_size_is_enough(trained, run_tool, monkeypatch, capsys):
+    monkeypatch.setattr(export, 'write_export', lambda detector, path, *_: path.write_text('file'))
+    monkeypatch.setattr(export, 'open_file', lambda *_: None)
+    monkeypatch.setattr(export, 'compare', lambda *_: Comparison(1, 'random', 0, 0, 1, 1))
+    options = ('--size', '64x96', '--cfg-options', 'test_dataloader=None')
+    run_tool('export.py', *trained[:2], *options)
+    assert 'no real images' in capsys.readouterr().out

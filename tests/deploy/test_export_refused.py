@@ -9,6 +9,7 @@ from condconv_det.deploy import write
 
 ROOT = Path(__file__).parents[2]
 NOT_A_DETECTOR = ROOT / 'configs/shapes/mobilenet-v1-0.5-condconv-e8_1xb32-10e_shapes-crops.py'
+TEST_JSON = ['config.py', 'trained.pth', '--cfg-options', 'test_dataloader.dataset.data_root=.']
 NMS = ['config.py', 'trained.pth', '--nms', '--cfg-options']
 
 
@@ -27,6 +28,8 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
     Path('file').touch()
     Path('folder.onnx').mkdir()
     Path('empty.py').write_text('dataset = dict()')
+    Path('list.json').write_text('[]')
+    Path('nameless.json').write_text('{"images": [{"id": 1}]}')
     small_cfg('SSD').dump('config.py')
     return tmp_path
 
@@ -56,6 +59,21 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
         (['config.py', 'trained.pth', '--out', 'folder.onnx'], 'cannot be written: it is a folder'),
         (['config.py', 'trained.pth', '--out', 'out.pt2'], 'onnx writes .onnx, got out.pt2'),
         (['config.py', 'trained.pth', '--images', 'nowhere.jpg'], 'nowhere.jpg'),
+        *(
+            (
+                [*TEST_JSON, f'test_dataloader.dataset.ann_file={name}'],
+                f'{name} is not COCO json: expected "images" to be a list of objects with a file_',
+            )
+            for name in ('list.json', 'nameless.json')
+        ),
+        (
+            ['config.py', 'trained.pth', '--cfg-options', 'model.bbox_head.type=Unknown'],
+            'config config.py: KeyError: .Unknown is not in',
+        ),
+        (
+            ['config.py', 'trained.pth', '--cfg-options', 'param_scheduler.9.end=1'],
+            'config config.py: KeyError: .Index 9 exceeds',
+        ),
         (['config.py', 'trained.pth', '--images', 'file'], 'image file cannot be read'),
         (
             [*NMS, 'model.test_cfg.nms.type=soft_nms'],

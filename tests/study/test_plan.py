@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from condconv_det.study.plan import Study
 from condconv_det.study.runs import Run, config_file, plan_runs, write_configs
-from condconv_det.study.work_dirs import schedule_options
+from condconv_det.study.work_dirs import read_metrics, schedule_options
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SHAPES = CONFIGS / 'shapes' / 'ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
@@ -67,8 +67,13 @@ def test_the_studies_that_come_with_the_package_are_whole():
     'lines, error, says',
     [
         (dict(seeds=None), ValueError, r"lacks \['seeds'\]"),
-        (dict(seeds='(0, 0)'), ValueError, r'seeds must be different numbers, got \(0, 0\)'),
-        (dict(seeds='3'), ValueError, 'seeds must be different numbers, got 3'),
+        (dict(seeds='(0, 0)'), ValueError, r'different integers of at least 0, got \(0, 0\)'),
+        (dict(seeds='3'), ValueError, 'seeds must be different integers of at least 0, got 3'),
+        (dict(seeds='()'), ValueError, r'different integers of at least 0, got \(\)'),
+        (dict(seeds='(0, -1)'), ValueError, r'different integers of at least 0, got \(0, -1\)'),
+        (dict(seeds='(0, 0.5)'), ValueError, r'different integers of at least 0, got \(0, 0.5\)'),
+        (dict(seeds='([0], [1])'), ValueError, r'integers of at least 0, got \(\[0\], \[1\]\)'),
+        (dict(seeds='(0, one)'), ValueError, "study.py: NameError: name 'one' is not defined"),
         (dict(epochs='0'), ValueError, 'epochs must be at least 1, got 0'),
         (dict(seeds='(0,'), ValueError, 'study.py is not Python: .*never closed'),
         (dict(arms='[0]'), ValueError, r'arms must be a dict of dicts, got \[0\]'),
@@ -83,6 +88,18 @@ def test_the_studies_that_come_with_the_package_are_whole():
             dict(arms="dict(static=dict(config='nowhere.py'))"),
             FileNotFoundError,
             "arm 'static': its config .*nowhere.py does not exist",
+        ),
+        (
+            dict(
+                arms=f"dict(static=dict({STATIC}, cfg_options={{'param_scheduler.9.end': 1}}))",
+            ),
+            ValueError,
+            "study.py: arm 'static': KeyError: .Index 9 exceeds the length",
+        ),
+        (
+            dict(arms=f'dict(static=dict({STATIC}, custom_hooks=3))'),
+            ValueError,
+            "study.py: arm 'static': TypeError: .*int",
         ),
         (
             dict(arms=f'dict(static=dict({STATIC}, start="x"))'),
@@ -177,6 +194,19 @@ def test_a_first_training_starts_from_the_other_arm_and_one_goes_on_from_its_own
     assert '--resume' in train and not any(word.startswith('load_from') for word in train)
     (run.work_dir / 'last_checkpoint').write_text(f'{run.work_dir}/epoch_3.pth')
     assert run.commands() == tests
+
+
+def test_a_measurement_that_a_kill_cut_short_is_made_again(tmp_path):
+    run = Run('static', 0, 3, tmp_path)
+    run.work_dir.mkdir(parents=True)
+    (run.work_dir / 'last_checkpoint').write_text(f'{run.work_dir}/epoch_3.pth')
+    for split, text in dict(val='{"coco/bbox_mAP": 0.5}', test='{"coco/bbox_mAP": 0.').items():
+        (run.work_dir / split / '20240101_000000').mkdir(parents=True)
+        (run.work_dir / split / '20240101_000000' / 'metrics.json').write_text(text)
+    assert read_metrics(run.work_dir / 'val') == {'coco/bbox_mAP': 0.5}
+    assert read_metrics(run.work_dir / 'test') is None
+    (test,) = run.commands()
+    assert test[1] == f'{tmp_path}/static/config.py' and not run.is_done
 
 
 def test_val_is_tested_with_the_configs_val_set(read, tmp_path):

@@ -132,6 +132,18 @@ def fails(run_tool, *args):
         ),
         (CONFIG, 'detector.pth', ['test_dataloader=None'], 'shapes.py has no test_dataloader'),
         ('nowhere.py', 'detector.pth', [], 'config nowhere.py does not exist'),
+        (
+            CONFIG,
+            'detector.pth',
+            ['model.backbone.type=Unknown'],
+            'config .*shapes.py: KeyError: .Unknown is not in',
+        ),
+        (
+            CONFIG,
+            'detector.pth',
+            ['test_dataloader.dataset.type=Unknown'],
+            'config .*shapes.py: KeyError: .Unknown is not in',
+        ),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(run_tool, config, checkpoint, options, says):
@@ -168,6 +180,22 @@ def test_an_attribute_that_makes_no_groups_is_named(run_tool, monkeypatch, key, 
     args = ('--out', 'failed', '--group-by', key, '--cfg-options', *SMALL)
     message = fails(run_tool, CONFIG, 'detector.pth', *args)
     assert re.search(says, message), message
+
+
+@pytest.mark.parametrize(
+    'key, says',
+    [
+        ('class', 'images are always grouped by their class; a key of that name'),
+        ('time/place', "a key to group images by has up to 50 letters, .* got 'time/place'"),
+        ('time' * 13, "a key to group images by has up to 50 letters, .* got 'timetime"),
+    ],
+)
+def test_a_key_that_can_name_no_grouping_is_refused_before_the_network_is_built(
+    run_tool, monkeypatch, key, says
+):
+    monkeypatch.setattr(routing_records, 'build_model', None)
+    message = fails(run_tool, CONFIG, 'detector.pth', '--out', 'failed', '--group-by', key)
+    assert re.match(f'error: {says}', message), message
 
 
 def test_a_classifiers_folders_have_no_attributes(run_tool):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from condconv_det.data.shapes import make_shapes
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
+SSD = CONFIGS / 'shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
+CLASSIFIER = CONFIGS / 'shapes/mobilenet-v1-0.5_1xb32-10e_shapes-crops.py'
 
 
 @pytest.fixture
@@ -101,6 +104,9 @@ def test_what_a_person_must_decide_is_not_mended(root, train, check):
     code, out, error = check(train, '--fix', root / 'mended.json')
     assert code == 2 and 'category listed twice' in out and 'for a person' in error
     assert not (root / 'mended.json').exists()
+    assert check(train, '--fix', root / 'mended.json', '--json', root / 'report.json')[0] == 2
+    faults = json.loads((root / 'report.json').read_text())
+    assert 'category listed twice' in [fault['kind'] for fault in faults]
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"images": 3}', '{"images": [], "a": NaN'])
@@ -115,13 +121,64 @@ def test_a_missing_file_is_named(root, check):
     assert code == 2 and 'nowhere.json' in error
 
 
+@pytest.mark.parametrize('option', ['--fix', '--json'])
+def test_a_folder_that_is_not_there_is_named_before_anything_is_checked(root, train, check, option):
+    out = root / 'nowhere' / 'out.json'
+    code, printed, error = check(train, option, out)
+    assert code == 2 and printed == ''
+    assert error == f'error: {out} cannot be written: there is no folder {out.parent}\n'
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(root, train, check):
+    (root / 'folder').mkdir()
+    code, _, error = check(train, '--json', root / 'folder')
+    assert code == 2 and error.startswith(f'error: {root / "folder"} cannot be written: ')
+
+
+def test_an_image_is_not_written_over(root, train, check):
+    image = root / 'train' / '000001.jpg'
+    before = image.read_bytes()
+    code, _, error = check(train, '--images', root / 'train', '--json', image)
+    assert code == 2 and f'{image} is an image: name another' in error
+    assert image.read_bytes() == before
+
+
+def test_a_single_error_is_counted_as_one(root, train, check):
+    spoil(train, iscrowd='no')
+    code, out, _ = check(train)
+    assert code == 1 and out.splitlines()[-1].startswith('1 error, 0 warnings, ')
+
+
+@pytest.mark.parametrize(
+    'text, says',
+    [
+        ('model = dict(', '.*mine.py is not a config file: .*never closed'),
+        ('model = dict(depth=depth)', "config .*mine.py: NameError: name 'depth' is not defined"),
+        ("custom_imports = dict(imports=['no_such'])", 'Failed to import custom modules .*no_such'),
+        ('train_dataloader = dict(batch_size=4)', "config .*mine.py: AttributeError: .*'dataset'"),
+        ('model = dict()', 'config .*mine.py has no COCO json to check'),
+    ],
+)
+def test_a_config_that_names_nothing_to_check_is_one_error(root, check, text, says):
+    config = root / 'mine.py'
+    config.write_text(text)
+    code, out, error = check(config)
+    assert code == 2 and out == '' and re.match(f'error: {says}', error)
+
+
+def test_a_json_that_a_config_names_is_not_written_over(root, check):
+    val = Path('data/shapes/annotations/val.json')
+    before = val.read_bytes()
+    code, out, error = check(SSD, '--json', val)
+    assert code == 2 and f'{val} is the file to check: name another' in error
+    assert val.read_bytes() == before and out == ''
+
+
 def test_all_sets_of_a_config_are_checked_each_for_its_use(root, check):
     for split in ('train', 'val'):
         spoil(root / 'annotations' / f'{split}.json', iscrowd=None)
     report = root / 'report.json'
-    code, out, _ = check(
-        CONFIGS / 'shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py', '--json', report
-    )
+    code, out, _ = check(SSD, '--json', report)
     assert code == 1
     assert [line for line in out.splitlines() if line.endswith('.json')] == [
         f'data/shapes/annotations/{split}.json' for split in ('train', 'val', 'test')
@@ -135,6 +192,14 @@ def test_all_sets_of_a_config_are_checked_each_for_its_use(root, check):
 
 
 def test_sets_of_other_formats_are_named_and_passed_over(root, check):
-    config = CONFIGS / 'shapes/mobilenet-v1-0.5_1xb32-10e_shapes-crops.py'
+    config = root / 'mixed.py'
+    config.write_text(
+        f"_base_ = {str(SSD)!r}\ntrain_dataloader = dict(dataset=dict(type='VOCDataset'))"
+    )
     code, out, _ = check(config)
-    assert code == 0 and 'train: CustomDataset does not read COCO json' in out
+    assert code == 0 and 'train: VOCDataset does not read COCO json' in out
+    assert 'annotations/val.json\n' in out
+
+    code, out, error = check(CLASSIFIER)
+    assert 'train: CustomDataset does not read COCO json' in out
+    assert code == 2 and f'{CLASSIFIER} has no COCO json to check' in error

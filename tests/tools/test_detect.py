@@ -44,6 +44,12 @@ def test_what_is_missing_is_one_line(run_tool, arguments, says):
         run_tool('detect.py', *arguments)
 
 
+def test_a_module_that_a_config_cannot_import_is_an_error(run_tool, tmp_path):
+    (tmp_path / 'lacking.py').write_text("custom_imports = dict(imports=['no_such_module'])")
+    with pytest.raises(SystemExit, match='^error: Failed to import .*no_such_module'):
+        run_tool('detect.py', 'in', 'lacking.py', 'none.pth')
+
+
 @pytest.mark.parametrize(
     'arguments, says',
     [

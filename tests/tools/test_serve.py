@@ -8,6 +8,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from condconv_det.deploy import page
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -50,6 +52,14 @@ def test_an_impossible_port_is_named(run_tool, capsys, port):
     with pytest.raises(SystemExit):
         run_tool('serve.py', '--port', port)
     assert f"--port: a number from 1 to 65535, not '{port}'" in capsys.readouterr().err
+
+
+def test_a_routed_detector_is_not_shown_as_the_static_one(run_tool, trained, monkeypatch):
+    monkeypatch.setattr(page, 'serve', None)
+    files = (*trained['routed'], '--static', *trained['routed'])
+    says = f'error: --static takes a detector without routed layers, got {trained["routed"][0]}'
+    with pytest.raises(SystemExit, match=says):
+        run_tool('serve.py', *files, '--device', 'cpu')
 
 
 @pytest.mark.parametrize('static', [False, True])

@@ -148,6 +148,7 @@ def test_it_trains_tests_and_compares_and_goes_on_where_it_ended(run_study, caps
     assert log.count('Epoch(train) [1]') == log.count('Epoch(train) [2]') == 1
 
     table = capsys.readouterr().out
+    assert table.endswith('also in out: results.md, results.json, val_mAP.png\n')
     table = table[table.index('| arm') :]
     assert table.startswith(Path('out/results.md').read_text())
     assert Path('out/val_mAP.png').read_bytes().startswith(b'\x89PNG')
@@ -172,12 +173,27 @@ def test_it_trains_tests_and_compares_and_goes_on_where_it_ended(run_study, caps
     assert 'static holds trainings with' in error and 'give another --out' in error
 
 
+def test_of_a_study_where_all_fails_only_the_files_that_are_there_are_named(run_study, capsys):
+    arms = (
+        f"arms = dict(static=dict(config={str(STATIC)!r}, cfg_options={{'load_from': 'no.pth'}}))"
+    )
+    Path('study.py').write_text(STUDY[: STUDY.index('arms')].replace('(0, 1)', '(0,)') + arms)
+    assert run_study() == ['train static seed0', 'exit: error: failed: static seed 0']
+    *_, last = capsys.readouterr().out.strip().splitlines()
+    assert last == 'also in out: results.md, results.json'
+    assert {path.name for path in Path('out').glob('[!.]*.*')} == {'results.md', 'results.json'}
+
+
 def test_bad_arguments_are_named_before_anything_is_trained(run_study, capsys):
     assert run_study('--jobs', '0') == ['exit: 2']
     assert '--jobs must be at least 1, got 0' in capsys.readouterr().err
     Path('study.py').write_text(STUDY.replace("start_from='static'", "start_from='statik'"))
     (error,) = run_study()
     assert "start_from must lead to an arm that starts on its own, got {'e8': 'statik'}" in error
+    Path('lacking.py').write_text("custom_imports = dict(imports=['no_such_module'])")
+    Path('study.py').write_text(STUDY.replace(str(STATIC), 'lacking.py'))
+    (error,) = run_study()
+    assert error.startswith('exit: error: Failed to import') and 'no_such_module' in error
     Path('study.py').unlink()
     (error,) = run_study()
     assert 'study.py' in error and error.startswith('exit: error:')

@@ -74,3 +74,11 @@ def test_trains_resumes_tests_and_draws(run_tool, capsys):
 def test_bad_input_is_named(run_tool, option, says):
     with pytest.raises((ValueError, OSError), match=says):
         run_tool('train.py', CONFIG, '--work-dir', 'failed', '--cfg-options', *QUICK, option)
+
+
+@pytest.mark.parametrize('option', ['-h', '--help'])
+def test_help_names_the_backend_and_what_the_script_takes(run_tool, capsys, option):
+    with pytest.raises(SystemExit):
+        run_tool('test.py', option)
+    out = capsys.readouterr().out
+    assert '--backend {pytorch,onnx}' in out and '--show-dir' in out
