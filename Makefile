@@ -36,9 +36,9 @@ lint: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -q
 
+# what forks comes first: where a compiler has run, autograd refuses to
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m long tests/reliability
-	# after what forks: where a compiler has run, autograd refuses to
 	$(BIN)/python -m pytest -q -m long --ignore tests/reliability
 
 format: $(INSTALLED)
