@@ -7,12 +7,13 @@ DEMO ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-long lint format clean
+.PHONY: help install demo test test-long gpu lint format clean
 
 help:
 	@echo 'make demo     train a CondConv SSD on a small data set (5 minutes) and measure it'
 	@echo 'make test     check format and style, run the tests'
 	@echo 'make test-long  run the tests that take minutes each'
+	@echo 'make gpu      on a GPU: its tests, and speed beside other forms, for docs/performance-cuda.md'
 	@echo 'make install  only set up $(VENV)'
 	@echo 'make format   format the code'
 	@echo 'make clean    remove $(VENV) and work_dirs/demo'
@@ -40,6 +41,11 @@ test: lint
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m long tests/reliability
 	$(BIN)/python -m pytest -q -m long --ignore tests/reliability
+
+gpu: $(INSTALLED)
+	$(BIN)/python -m pytest -q tests/ops tests/compat tests/engine tests/reliability tests/benchmarks
+	$(BIN)/python -m benchmarks.speed --device cuda --out work_dirs/speed-cuda
+	$(BIN)/python -m benchmarks.report work_dirs/speed-cuda/speed.json docs/performance-cuda.md
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
