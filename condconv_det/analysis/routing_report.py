@@ -182,7 +182,7 @@ def _draw(records: RoutingRecords, summary: Mapping[str, Any], folder: Path) -> 
         file = f'mean_weights_{grouping.name}.png'
         plot_mean_weights(records.weights, depths, grouping, folder / file)
         figures[file] = (
-            f'Mean routing weight of each expert by {grouping.name} (images that hold it). Rows '
+            f'Mean routing weight of each expert over the images of each {grouping.name}. Rows '
             'alike: the layer mixes the same kernel for all; rows that differ: one for each.'
         )
     plot_histograms(records.weights, folder / 'histograms.png')
