@@ -15,6 +15,7 @@ import torch
 from hypothesis import settings
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
+from mmengine.utils import ManagerMixin
 from mmengine.visualization import Visualizer
 from torch import nn
 
@@ -34,10 +35,17 @@ def _seed():
     np.random.seed(0)
 
 
+def _with_subclasses(cls):
+    yield cls
+    for subclass in cls.__subclasses__():
+        yield from _with_subclasses(subclass)
+
+
 @pytest.fixture(autouse=True)
 def _no_traces(monkeypatch):
-    """What a runner leaves in its process, the default scope and hooks' patches, ends here."""
-    monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
+    """What a runner leaves in its process ends here: scope, visualizer, logger, hooks' patches."""
+    for manager in _with_subclasses(ManagerMixin):
+        monkeypatch.setattr(manager, '_instance_dict', manager._instance_dict.copy())
     monkeypatch.setattr(BaseDataset, 'prepare_data', BaseDataset.prepare_data)
 
 

@@ -4,6 +4,7 @@ mim is not among our tests' packages: its dependencies pin a setuptools older th
 What it runs is tried here, and mmengine finds a package by the same steps as mim.
 """
 
+import json
 import os
 import shutil
 import site
@@ -25,13 +26,12 @@ SOURCES = [
 CONFIG = 'shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
 OFFLINE = ['--no-deps', '--no-index', '--no-build-isolation']
 FIND_AND_LOAD = """
-import sys
+import json, sys
 from mmengine.config import Config
 from mmengine.utils import get_installed_path
-print(get_installed_path('condconv_det'))
+path = get_installed_path('condconv_det')
 import condconv_det
-print(condconv_det.__file__)
-print(Config.fromfile(sys.argv[1]).to_dict())
+print(json.dumps([path, condconv_det.__file__, str(Config.fromfile(sys.argv[1]).to_dict())]))
 """
 
 
@@ -125,7 +125,8 @@ def test_an_installed_package_lends_its_configs_and_trains_by_mims_command(
 
     users_config = tmp_path / 'users_config.py'
     users_config.write_text(f"_base_ = 'condconv_det::{CONFIG}'")
-    package, imported, cfg = environment.python('-c', FIND_AND_LOAD, users_config)
+    printed = environment.python('-c', FIND_AND_LOAD, users_config)[-1]
+    package, imported, cfg = json.loads(printed)
     package = Path(package)
     assert package.is_relative_to(source if kind == 'editable' else tmp_path / 'venv')
     assert Path(imported) == package / '__init__.py'

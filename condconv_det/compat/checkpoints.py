@@ -39,6 +39,9 @@ def install() -> None:
     else:  # where mmengine's other loaders would run what a pickle says
         prefixes = ['pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://']
         CheckpointLoader.register_scheme(prefixes, loader=_refuse_remote, force=True)
+    if hasattr(mmengine_checkpoint, '_safe_torch_load'):
+        # onedl-mmengine's, which loads without protection what weights_only refuses
+        mmengine_checkpoint._safe_torch_load = _load_weights_only
     CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
     mmengine_checkpoint.load_url = load_from_url
 
@@ -144,6 +147,10 @@ def _refuse_remote(filename: str, map_location: Any = None) -> None:
     raise CheckpointError(
         f'checkpoint {filename} is not loaded with torch < 2.6: download it and name the file'
     )
+
+
+def _load_weights_only(file: Any, map_location: Any = None, weights_only: Any = None) -> Any:
+    return torch.load(file, map_location, weights_only=True)
 
 
 def _mmengine_globals() -> dict[str, Any]:

@@ -63,7 +63,9 @@ arms = dict(
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
+    monkeypatch.setattr(
+        'mmengine.config.config.FormatCode', lambda text, **_: (text, True), raising=False
+    )
     make_shapes(Path('data/shapes'), dict(train=8, val=6, test=6), size=128)
     Path('study.py').write_text(STUDY)
     return tmp_path
