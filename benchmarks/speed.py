@@ -73,9 +73,10 @@ def lay_out(form: nn.Module, layout: torch.memory_format) -> None:
 def rows_of(subject: Subject, args: argparse.Namespace) -> list[dict]:
     """What identifies each row that measuring a subject gives."""
     batches = QUICK_BATCHES if args.quick else BATCHES[args.device]
+    settings = ('float32 channels-last',) if args.channels_last else SETTINGS[args.device]
     return [
         dict(level=subject.level, name=subject.name, mode=mode, batch=batch, setting=setting)
-        for setting in SETTINGS[args.device]
+        for setting in settings
         for mode in MODES
         for batch in batches[mode]
     ]
@@ -157,6 +158,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--level', choices=LEVELS, help='all levels unless given')
     parser.add_argument('--only', type=re.compile, default='', help='rows that match this pattern')
     parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
+    parser.add_argument(
+        '--channels-last', action='store_true', help='images in that layout, in float32'
+    )
     parser.add_argument('--rounds', type=int, default=9, help='at most; long ones fewer')
     parser.add_argument('--quick', action='store_true', help='tiny sizes, one round: does it run?')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/speed'))

@@ -8,8 +8,8 @@ from benchmarks.layers import Geometry, layer_subjects, routed_geometries
 from benchmarks.subject import check_same
 
 
-def run(out, only):
-    speed.main(['--quick', '--only', only, '--out', str(out)])
+def run(out, only, *options):
+    speed.main(['--quick', '--only', only, '--out', str(out), *options])
     return json.loads((out / 'speed.json').read_text())
 
 
@@ -46,6 +46,11 @@ def test_a_run_goes_on_where_another_ended(tmp_path):
     assert second['rows'][0] == first['rows'][0]
     assert [row['mode'] for row in second['rows']] == ['inference', 'training']
     assert len(second['runs']) == 2
+
+
+def test_images_may_be_channels_last(tmp_path):
+    (row,) = run(tmp_path, 'layers: 1x1 512.*inference', '--channels-last')['rows']
+    assert row['setting'] == 'float32 channels-last' and row['times'].keys() >= {'plain', 'ours'}
 
 
 def test_figures_of_two_machines_do_not_mix(tmp_path):
