@@ -130,7 +130,8 @@ def choose_kernel(
             return OneByOne(stride, padding, dilation)
         return GroupedConv(stride, padding, dilation)
     block = None
-    if blocked and mixed > 2 * BLOCK_BYTES:
+    # on maps of more places than channels the product takes the time, and blocks slow it
+    if blocked and mixed > 2 * BLOCK_BYTES and places <= out_channels:
         block = max(BLOCK_BYTES // row, MIN_BLOCK)
     return Matmul(stride, padding, dilation, block)
 
