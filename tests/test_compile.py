@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from functorch.compile import min_cut_rematerialization_partition
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from condconv_det import CondConv2d
@@ -121,3 +123,25 @@ def test_inductor_gives_the_same_outputs_and_gradients_of_a_detector():
     model = MODELS.build(Config.fromfile(CONFIG).model)
     model.eval()
     assert_compiles(model, 'inductor', 128, mode='tensor')
+
+
+@pytest.mark.parametrize('kernel, groups', [(1, 1), (3, 1), (3, 16)])
+def test_a_compiler_keeps_no_kernel_per_example_for_backward(kernel, groups):
+    kept = []
+
+    def forward_compiler(graph, inputs):
+        (output,) = (node for node in graph.graph.nodes if node.op == 'output')
+        values = (getattr(node, 'meta', {}).get('val') for node in output.args[0])
+        kept.extend(value.numel() for value in values if hasattr(value, 'numel'))
+        return graph
+
+    backend = aot_autograd(
+        fw_compiler=forward_compiler,
+        bw_compiler=lambda graph, inputs: graph,
+        partition_fn=min_cut_rematerialization_partition,  # Inductor's
+    )
+    layer = CondConv2d(16, 16, kernel, padding=kernel // 2, groups=groups, num_experts=5)
+    x = torch.randn(3, 16, 9, 9, requires_grad=True)
+    torch.compile(layer, backend=backend, fullgraph=True)(x).sum().backward()
+    assert x.numel() in kept and 3 * layer.weight[0].numel() not in kept
+    assert max(kept) <= max(x.numel(), layer.weight.numel())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from .autocast import without_autocast
 from .triton_matmul import dense_conv
@@ -255,6 +256,11 @@ class GroupedPatches(Kernel):
     groups: int = 1
 
     def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        if torch.is_grad_enabled():  # or patches and mixed kernels would be kept
+            return checkpoint(self._multiply, x, routing, weight, use_reentrant=False)
+        return self._multiply(x, routing, weight)
+
+    def _multiply(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
         patches = F.unfold(x, weight.shape[3:], self.dilation, self.padding, self.stride)
         patches = patches.unflatten(1, (self.groups, -1))  # [B, G, Cin/G * kh * kw, H' * W']
         kernel = mix_kernels(routing, weight).to(x.dtype).flatten(2)

@@ -246,7 +246,7 @@ def tensors_alive():
     return [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
 
 
-@pytest.mark.parametrize('kind, path', [pair for pair in ALL_PATHS if pair[1] != 'patches'])
+@pytest.mark.parametrize('kind, path', ALL_PATHS)
 def test_no_kernel_per_example_is_kept_for_backward(kind, path):
     kernel, groups, padding = GEOMETRY[kind].values()
     weight = torch.randn(5, 4, 4 // groups, kernel, kernel, requires_grad=True)
