@@ -23,7 +23,7 @@ class ExportableDetector(nn.Module):
     chooses them, padded with score 0 and label -1 to K, `max_per_img` of the config.
 
     Args:
-        model: a detector with one of `HEADS`, in eval mode afterwards.
+        model: a detector with one of `HEADS`; in eval mode afterwards, as this is.
         size: height and width of the images.
         with_nms: whether to suppress overlapping boxes.
 
@@ -41,7 +41,8 @@ class ExportableDetector(nn.Module):
     def __init__(self, model: nn.Module, size: tuple[int, int], with_nms: bool = False) -> None:
         super().__init__()
         check_exportable(model, size, with_nms)
-        self.model = model.eval()
+        self.model = model
+        self.eval()
         self.size = size
         self.with_nms = with_nms
         coder = model.bbox_head.bbox_coder

@@ -58,6 +58,11 @@ def test_detections_are_mmdets_under_another_test_cfg(
     assert_same_detections(found, expected)
 
 
+def test_nothing_stays_in_training_mode(small_detector):
+    detector = ExportableDetector(small_detector('SSD').train(), SIZE)
+    assert not any(module.training for module in detector.modules())
+
+
 @pytest.mark.parametrize('kind', ['SSD', 'RetinaNet'])
 def test_without_nms_it_gives_every_anchors_box_and_scores(kind, small_detector, images):
     model = small_detector(kind)
