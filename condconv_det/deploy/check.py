@@ -45,7 +45,7 @@ class Comparison:
 
 
 def open_file(path: Path, format: str) -> Run:
-    """Checks a file's structure and opens it as a function of images.
+    """Checks a file's structure and opens it as a function of images, on PyTorch's threads.
 
     Raises:
         onnx.checker.ValidationError: ONNX's checker refuses the file.
@@ -55,7 +55,9 @@ def open_file(path: Path, format: str) -> Run:
         import onnxruntime
 
         onnx.checker.check_model(path, full_check=True)
-        session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
         return lambda images: [
             torch.from_numpy(output) for output in session.run(None, {'images': images.numpy()})
         ]

@@ -3,7 +3,12 @@ import math
 import pytest
 import torch
 
-from condconv_det.deploy.check import Comparison, detection_differences, largest_differences
+from condconv_det.deploy.check import (
+    Comparison,
+    detection_differences,
+    largest_differences,
+    open_file,
+)
 
 BOX = [10.0, 10.0, 20.0, 20.0]
 
@@ -58,3 +63,22 @@ def test_a_value_that_is_not_a_number_never_agrees():
         for other in (scores, broken)
     )
     assert same.agrees and not worse.agrees
+
+
+def test_a_file_runs_on_as_many_threads_as_pytorch(tmp_path, monkeypatch):
+    onnx, onnxruntime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in 'xy')
+    node = onnx.helper.make_node('Neg', ['x'], ['y'])
+    graph = onnx.helper.make_graph([node], 'negative', [x], [y])
+    onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / 'negative.onnx')
+    sessions = []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            sessions.append(self)
+
+    monkeypatch.setattr(onnxruntime, 'InferenceSession', Session)
+    open_file(tmp_path / 'negative.onnx', 'onnx')
+    (session,) = sessions
+    assert session.get_session_options().intra_op_num_threads == torch.get_num_threads()
