@@ -84,11 +84,13 @@ def image_size(cfg: Config) -> tuple[int, int]:
     Raises:
         ValueError: there is no test pipeline, or it neither resizes to a given size nor crops.
     """
-    if cfg.get('test_dataloader') is None:
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    if dataset.get('pipeline') is None:
         raise ValueError(
-            f'{cfg.filename} has no test_dataloader, whose size would be used; give one'
+            f'{cfg.filename} has no test_dataloader with a pipeline, whose size would be used; '
+            'give one'
         )
-    for transform in reversed(cfg.test_dataloader.dataset.pipeline):
+    for transform in reversed(dataset.pipeline):
         if transform.type == 'Resize' and 'scale' in transform:
             width, height = transform.scale
             return height, width

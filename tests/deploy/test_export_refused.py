@@ -52,7 +52,7 @@ def folder(small_detector, small_cfg, tmp_path, monkeypatch):
         (['empty.py', 'trained.pth'], 'config empty.py has no model'),
         (
             ['config.py', 'trained.pth', '--cfg-options', 'test_dataloader=None'],
-            'config.py has no test_dataloader, whose size',
+            'config.py has no test_dataloader with a pipeline, whose size',
         ),
         ([NOT_A_DETECTOR, 'trained.pth'], 'detectors are exported, got a config of mmpretrain'),
         (['config.py', 'trained.pth', '--out', 'file/out.onnx'], 'file/out.onnx cannot be written'),

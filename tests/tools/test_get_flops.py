@@ -44,6 +44,10 @@ def test_an_impossible_shape_is_named(run_tool, capsys, shape):
         ([CONFIG, '--cfg-options', 'param_scheduler.9.end=1'], 'error: config .*: KeyError: .*9'),
         ([CONFIG, '--cfg-options', 'model.backbone.type=A'], 'error: config .*: KeyError: .A is'),
         ([CONFIG, '--cfg-options', 'test_dataloader=None'], 'error: .* has no test_dataloader'),
+        (
+            [CONFIG, '--cfg-options', 'test_dataloader.dataset.pipeline=None'],
+            'error: .* has no test_dataloader with a pipeline',
+        ),
     ],
     ids=str,
 )
