@@ -47,11 +47,11 @@ def test_finds_what_mmdet_finds(trained, image, tmp_path, kind):
 
 @pytest.mark.filterwarnings('error:.*out of bounds')
 def test_draws_on_a_copy_and_only_what_scores_enough(detector, image):
-    untouched = image.copy()
     sample = detector.detect(image)
-    assert np.array_equal(detector.draw(image, sample, 1.0), image)
-    assert (detector.draw(image, sample, 0.7) != image).any()
-    assert np.array_equal(image, untouched)
+    plain = np.full_like(image, 90)  # before matplotlib 3.11 edges within an image are smoothed
+    assert (detector.draw(plain, sample, 1.0) == 90).all()
+    assert (detector.draw(plain, sample, 0.7) != 90).any()
+    assert (plain == 90).all()
 
 
 @pytest.mark.parametrize(
