@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         in_one_call = name.startswith(('PyTorch', 'dynamic'))
         calls[name, MANY] = partial(run if in_one_call else partial(one_by_one, run), images[:MANY])
     with torch.no_grad():
-        times = interleave(calls, args.rounds)
+        times = interleave(calls, args.rounds, warm=True)
     print(f'{torch.get_num_threads()} threads, median of {args.rounds}')
     print(f'| | MB | one image, ms | {MANY} images, ms |\n|---|---|---|---|')
     for name in runs:

@@ -25,7 +25,11 @@ def seconds(call: Call, device: str, repeats: int = 1) -> float:
 
 
 def interleave(
-    calls: Mapping[str, Call], rounds: int, device: str = 'cpu', budget: float = math.inf
+    calls: Mapping[str, Call],
+    rounds: int,
+    device: str = 'cpu',
+    budget: float = math.inf,
+    warm: bool = False,
 ) -> dict[str, list[float]]:
     """Times of calls that take turns within a round, so that a busy machine slows all alike.
 
@@ -38,6 +42,7 @@ def interleave(
         rounds: at least 1.
         device: 'cpu' or 'cuda'.
         budget: seconds after which no round starts, once there are three.
+        warm: whether each turn, not only that of a short call, begins with one that does not count.
 
     Returns:
         Seconds of each call, one a round, under the calls' names.
@@ -53,7 +58,7 @@ def interleave(
         if done >= FEWEST_ROUNDS and time.perf_counter() > deadline:
             break
         for name in order:
-            if repeats[name] > 1:
+            if warm or repeats[name] > 1:
                 calls[name]()
             times[name].append(seconds(calls[name], device, repeats[name]))
         order.rotate(-1)
