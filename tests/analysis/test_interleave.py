@@ -49,3 +49,9 @@ def test_only_the_first_call_of_a_form_may_take_longer(clock):
     durations = iter([1] + 9 * [0.6 * SHORTEST])
     times = interleave({'sets up': lambda: clock.call('', next(durations))()}, rounds=1)
     assert times['sets up'] == [pytest.approx(0.6 * SHORTEST)] and len(clock.log) == 2 + 1 + 2
+
+
+def test_a_warm_turn_begins_with_a_call_that_does_not_count(clock):
+    durations = iter([1, 1, 5, 1, 5, 1])
+    times = interleave({'a': lambda: clock.call('a', next(durations))()}, rounds=2, warm=True)
+    assert times['a'] == [1, 1]
