@@ -48,6 +48,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.source.suffix == '.py' and (args.images or args.fix):
         parser.error('--images and --fix go with a json, not with a config')
+    if args.fix and args.json and args.fix.resolve() == args.json.resolve():
+        parser.error(f'--fix and --json would both write {args.fix}: name another')
     return args
 
 

@@ -143,6 +143,13 @@ def test_an_image_is_not_written_over(root, train, check):
     assert image.read_bytes() == before
 
 
+def test_mended_file_and_report_need_two_names(root, train, check):
+    out = root / 'out.json'
+    code, _, error = check(train, '--fix', out, '--json', root / 'annotations' / '..' / 'out.json')
+    assert code == 2 and f'--fix and --json would both write {out}: name another' in error
+    assert not out.exists()
+
+
 def test_a_single_error_is_counted_as_one(root, train, check):
     spoil(train, iscrowd='no')
     code, out, _ = check(train)
