@@ -8,9 +8,6 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
-from matplotlib.figure import Figure
-from numpy import ndarray
-
 from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.compat.data_errors import ImageError
 
@@ -93,9 +90,11 @@ def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uplo
     detectors = [each for each in (static, detector) if each is not None]
     recorder = RoutingRecorder(detector.model) if detector.is_routed else None
 
-    def show(upload: dict | None, score_thr: float) -> list[ndarray | Figure | None]:
+    def show(upload: dict | None, score_thr: float | None) -> list[Any]:
         if upload is None:
             return [None] * len(outputs)
+        if score_thr is None:  # the field is empty while another number is typed
+            return [gradio.skip()] * len(outputs)
         try:
             image = decode_image(
                 _uploaded(upload['path'], uploads), upload.get('orig_name') or 'upload', MAX_PIXELS
@@ -135,11 +134,12 @@ def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uplo
         # gradio's own would fetch a path that is a URL
         image.async_move_resource_to_block_cache = as_it_is
         gradio.on(
-            [image.upload, image.clear, score_thr.release],
+            [image.upload, image.clear, score_thr.change],
             show,
             [image, score_thr],
             outputs,
             preprocess=False,  # it would decode an image of any size
+            trigger_mode='always_last',  # while the slider moves: one call at a time, then the last
             concurrency_limit=1,  # a detector draws on one canvas
             api_visibility='private',
         )

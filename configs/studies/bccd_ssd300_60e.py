@@ -1,5 +1,5 @@
-# The recipe at its full length, and at four times its learning rate: does CondConv still help there?
-seeds = (0, 1)
+# The recipe at its full length, and at four times its learning rate: does CondConv help there?
+seeds = (0, 1, 2)
 # 60 epochs * 26 steps of 8 images = 1560 steps
 epochs = 60
 baseline = 'static'

@@ -128,6 +128,19 @@ def test_no_image_shows_nothing(page):
     assert page.show(None)['output']['data'] == [None, None, None]
 
 
+def test_a_score_is_answered_however_it_is_set(page):
+    (event,) = page.http.get('/config').json()['dependencies']
+    assert 'change' in [name for _, name in event['targets']]
+    assert event['trigger_mode'] == 'always_last'
+
+
+def test_an_emptied_score_leaves_the_pictures_alone(page):
+    (path,) = page.upload(png(np.zeros((40, 60, 3), np.uint8))).json()
+    done = page.show(dict(path=path, meta=FILE), None)
+    assert done['success']
+    assert done['output']['data'] == [{'__type__': 'update'}] * 3
+
+
 def test_listens_on_loopback_alone(page):
     assert urlparse(page.address).hostname == '127.0.0.1'
     with socket.socket() as other, pytest.raises(ConnectionRefusedError):
