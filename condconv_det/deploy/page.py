@@ -3,10 +3,15 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
+
+from matplotlib.figure import Figure
+from mmdet.structures import DetDataSample
+from numpy import ndarray
 
 from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.compat.data_errors import ImageError
@@ -90,27 +95,30 @@ def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uplo
     detectors = [each for each in (static, detector) if each is not None]
     recorder = RoutingRecorder(detector.model) if detector.is_routed else None
 
+    @lru_cache(maxsize=1)  # another score draws the same image's boxes
+    def detect(path: str, name: str) -> tuple[ndarray, list[DetDataSample], Figure | None]:
+        image = decode_image(_uploaded(path, uploads), name, MAX_PIXELS)
+        with recorder or nullcontext():
+            samples = [each.detect(image) for each in detectors]
+        if recorder is None:
+            return image, samples, None
+        recorder.end_batch(1)
+        return image, samples, plot_routing(recorder.pop())
+
     def show(upload: dict | None, score_thr: float | None) -> list[Any]:
         if upload is None:
             return [None] * len(outputs)
         if score_thr is None:  # the field is empty while another number is typed
             return [gradio.skip()] * len(outputs)
         try:
-            image = decode_image(
-                _uploaded(upload['path'], uploads), upload.get('orig_name') or 'upload', MAX_PIXELS
-            )
+            image, samples, bars = detect(upload['path'], upload.get('orig_name') or 'upload')
         except ImageError as error:
             raise gradio.Error(str(error), print_exception=False) from error
-        with recorder or nullcontext():
-            samples = [each.detect(image) for each in detectors]
         pictures = [
             each.draw(image, sample, score_thr)[..., ::-1]
             for each, sample in zip(detectors, samples)
         ]
-        if recorder is None:
-            return [*pictures, None]
-        recorder.end_batch(1)
-        return [*pictures, plot_routing(recorder.pop())]
+        return [*pictures, bars]
 
     async def as_it_is(path: str) -> str:
         return path

@@ -134,6 +134,23 @@ def test_a_score_is_answered_however_it_is_set(page):
     assert event['trigger_mode'] == 'always_last'
 
 
+def test_another_score_draws_without_detecting_again(page, detectors, monkeypatch):
+    calls = []
+    detect = Detector.detect
+    monkeypatch.setattr(
+        Detector, 'detect', lambda self, image: calls.append(self) or detect(self, image)
+    )
+    pixels = np.random.default_rng(1).integers(0, 255, (50, 60, 3), dtype=np.uint8)
+    (path,) = page.upload(png(pixels)).json()
+    answers = [page.show(dict(path=path, meta=FILE), score) for score in (0, 0.99, 0)]
+    assert len(calls) == 2  # the static detector's and the routed one's
+    many, none, again = (
+        [part.get('url', part.get('plot')) for part in answer['output']['data']]
+        for answer in answers
+    )
+    assert many == again and many[:2] != none[:2] and many[2] == none[2]
+
+
 def test_an_emptied_score_leaves_the_pictures_alone(page):
     (path,) = page.upload(png(np.zeros((40, 60, 3), np.uint8))).json()
     done = page.show(dict(path=path, meta=FILE), None)
