@@ -41,6 +41,9 @@ class OnnxRunner(Runner):
         cfg.load_from = None
         return super().from_cfg(cfg)
 
+    def dump_config(self) -> None:
+        """Nothing: the work directory has the config of the detector's training."""
+
 
 @MODELS.register_module()
 class OnnxDetector(BaseModel):

@@ -67,6 +67,16 @@ def test_measures_a_file_with_nms_inside_as_pytorch(run_tool):
     assert accuracies[0] and accuracies[0] == accuracies[1]
 
 
+def test_keeps_the_trainings_config_and_its_own_beside_the_log(run_tool):
+    dumped = Path('trained/config.py')
+    dumped.parent.mkdir()
+    dumped.write_bytes(Path('config.py').read_bytes())
+    run_tool('test.py', str(dumped), 'nms.onnx', '--backend', 'onnx', '--work-dir', 'trained')
+    assert dumped.read_bytes() == Path('config.py').read_bytes()
+    (beside,) = dumped.parent.glob('*/vis_data/config.py')
+    assert 'OnnxDetector' in beside.read_text()
+
+
 def test_bad_files_are_named(run_tool):
     Path('text.onnx').write_text('no model')
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], 'empty', [], [])), 'empty.onnx')
