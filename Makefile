@@ -3,16 +3,19 @@ PYTHON ?= python3.11
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 DEMO ?=
+FAULTS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-long gpu lint format clean
+.PHONY: help install demo test test-long faults browser gpu lint format clean
 
 help:
 	@echo 'make demo     train a CondConv SSD on a small data set (5 minutes) and measure it'
-	@echo 'make test     check format and style, run the tests'
-	@echo 'make test-long  run the tests that take minutes each'
+	@echo 'make test     check format and style, run the tests (5 minutes)'
+	@echo 'make test-long  run the tests that take longer, more random examples, a real browser'
+	@echo 'make faults   put faults into the package one at a time, list those that the tests miss'
+	@echo 'make browser  install Chromium, by apt-get, for the tests of the web pages'
 	@echo 'make gpu      on a GPU: its tests, and speed beside other forms, for docs/performance-cuda.md'
 	@echo 'make install  only set up $(VENV)'
 	@echo 'make format   format the code'
@@ -40,7 +43,15 @@ test: lint
 # what forks comes first: where a compiler has run, autograd refuses to
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m long tests/reliability
-	$(BIN)/python -m pytest -q -m long --ignore tests/reliability
+	$(BIN)/python -m pytest -q -m 'long or hypothesis' --hypothesis-profile long \
+		--ignore tests/reliability
+
+faults: $(INSTALLED)
+	$(BIN)/python tests/faults.py --jobs 2 $(FAULTS)
+
+browser:
+	command -v chromium || (apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium)
 
 gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/ops tests/compat tests/engine tests/reliability tests/benchmarks

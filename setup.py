@@ -74,6 +74,14 @@ setup(
         'app': ['gradio>=6.31,<7'],
         # tools/export.py, which needs torch >= 2.14, and tools/test.py --backend onnx
         'deploy': ['onnx>=1.23', 'onnxruntime>=1.23', 'onnxscript>=0.7'],
-        'test': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff', 'tensorboard', 'timm'],
+        'test': [
+            'hypothesis',
+            'playwright',
+            'pytest',
+            'pytest-xdist',
+            'ruff',
+            'tensorboard',
+            'timm',
+        ],
     },
 )

@@ -1,36 +1,45 @@
-import os
+"""What all tests share.
 
-# Two test processes share two cores; a thread pool in each would only make them wait.
-os.environ.setdefault('OMP_NUM_THREADS', '1')
+Heavy imports stand inside functions: the process that hands tests to the workers reads this, too.
+"""
 
+import gc
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-import torch
 from hypothesis import settings
-from mmengine.dataset import BaseDataset
-from mmengine.registry import DefaultScope
-from mmengine.utils import ManagerMixin
-from mmengine.visualization import Visualizer
-from torch import nn
 
-import condconv_det  # noqa: F401  registers everything, and mmdet imports only after it
+# Two test processes share two cores; a thread pool in each would only make them wait.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 ROOT = Path(__file__).parents[1]
 
-# On CI the same random shapes every time: a new one is found at home, not by somebody's change.
-settings.register_profile('ci', derandomize=True)
-if os.environ.get('CI'):
-    settings.load_profile('ci')
+# On CI the same random examples every time: a new one is found at home, not by somebody's change.
+EVERYWHERE = dict(deadline=None, derandomize=bool(os.environ.get('CI')))
+settings.register_profile('short', max_examples=10, **EVERYWHERE)
+settings.register_profile('long', max_examples=100, **EVERYWHERE)
+settings.load_profile('short')
+
+
+def pytest_collectstart() -> None:
+    """Before the first test file: mmdet imports only after this package."""
+    import condconv_det  # noqa: F401
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays; mmengine has the garbage collector look at it for each data set."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _seed():
+    import numpy as np
+    import torch
+
     torch.manual_seed(0)
     np.random.seed(0)
 
@@ -44,18 +53,32 @@ def _with_subclasses(cls):
 @pytest.fixture(autouse=True)
 def _no_traces(monkeypatch):
     """What a runner leaves in its process ends here: scope, visualizer, logger, hooks' patches."""
+    from mmengine.dataset import BaseDataset
+    from mmengine.utils import ManagerMixin
+
     for manager in _with_subclasses(ManagerMixin):
         monkeypatch.setattr(manager, '_instance_dict', manager._instance_dict.copy())
     monkeypatch.setattr(BaseDataset, 'prepare_data', BaseDataset.prepare_data)
 
 
-@torch.no_grad()
+@pytest.fixture(scope='session', autouse=True)
+def _unformatted_configs():
+    """mmengine formats a run's config five times, which takes longer than a test's run does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            'mmengine.config.config.FormatCode', lambda text, **_: (text, True), raising=False
+        )
+        yield
+
+
 def _settle(model, x):
     """Gives every norm random weights, and random statistics near those of what x brings it.
 
     Untrained, features fade to nothing on their way, and any two networks agree; with statistics
     far from their input's they explode, and rounding errors with them.
     """
+    import torch
+    from torch import nn
 
     def set_statistics(norm, inputs):
         var, mean = torch.var_mean(inputs[0], (0, 2, 3))
@@ -67,7 +90,8 @@ def _settle(model, x):
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(set_statistics) for norm in norms]
     model.eval()
-    model(x)
+    with torch.no_grad():
+        model(x)
     for hook in hooks:
         hook.remove()
     return model
@@ -81,9 +105,12 @@ def settle():
 @pytest.fixture(scope='session')
 def coco_root(tmp_path_factory) -> Path:
     """A folder with a miniature of COCO 2017 in data/coco: 80 classes, 4 images a split."""
+    import cv2
+    import numpy as np
+    from mmdet.datasets import CocoDataset
+
     root = tmp_path_factory.mktemp('coco')
     rng = np.random.default_rng(0)
-    from mmdet.datasets import CocoDataset
 
     names = CocoDataset.METAINFO['classes']
     # like COCO's own, the ids have holes
@@ -121,16 +148,35 @@ def coco_root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run_tool(monkeypatch):
+def shapes_alone(monkeypatch):
+    """Networks keep what memory held for weights: quick to build where only shapes matter."""
+    from torch import Tensor
+
+    for fill in ('normal_', 'uniform_'):
+        monkeypatch.setattr(Tensor, fill, lambda tensor, *_, **__: tensor)
+
+
+@pytest.fixture
+def forget_runs(_no_traces):
+    """Forgets earlier runs' loggers and the rest, as a new process would."""
+    from mmengine.utils import ManagerMixin
+
+    def forget() -> None:
+        for manager in _with_subclasses(ManagerMixin):
+            manager._instance_dict.clear()
+
+    return forget
+
+
+@pytest.fixture
+def run_tool(monkeypatch, forget_runs):
     """Runs a command line of tools/ in this process: run_tool('train.py', config, '--resume')."""
 
     def run(tool: str, *args: object) -> None:
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
         # mmdet's scripts set it; the next run must not inherit it
         monkeypatch.setenv('LOCAL_RANK', '0')
-        # a command line starts without the last one's visualizer and scope
-        Visualizer._instance_dict.clear()
-        DefaultScope._instance_dict.clear()
+        forget_runs()
         runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
 
     return run
@@ -147,7 +193,12 @@ SMALL_BACKBONES = {
 }
 
 
-@pytest.fixture(params=SMALL_BACKBONES)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if name == 'CondConvMobileNetV1' else pytest.mark.long)
+        for name in SMALL_BACKBONES
+    ]
+)
 def backbone_cfg(request):
     """The config of each backbone in turn, static until it gets a `cond_cfg`."""
     return dict(SMALL_BACKBONES[request.param], type=request.param)
@@ -159,8 +210,10 @@ def trained(tmp_path_factory) -> dict[str, tuple[Path, Path]]:
 
     Their weights are random, but such that scores spread from 0.5 to 1.
     """
+    import torch
     from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
+    from torch import nn
 
     channels = (64, 128, 256, 128, 64)
     small = dict(

@@ -8,11 +8,12 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.hub import get_config
+from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel, initialize, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from mmengine.utils import get_installed_path
 from torch import distributed, nn
 
 from condconv_det import CondConv2d
@@ -111,6 +112,17 @@ DETECTORS = {
     ),
 }
 
+# An anchor-based, a depthwise and a two-stage detector; the others take minutes together.
+QUICK = (
+    'retinanet/retinanet_r18_fpn_1x_coco',
+    'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco',
+    'mask_rcnn/mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco',
+)
+each_detector = pytest.mark.parametrize(
+    'name',
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in DETECTORS],
+)
+
 # Every level of every detector has a positive: those of SSD and YOLOX get no gradient without one.
 BOXES = torch.tensor(
     [
@@ -139,7 +151,7 @@ def process_group():
 def build(name: str, switched: bool = True) -> nn.Module:
     """The detector of mmdet's config, with its own initialisation."""
     places, options, _ = DETECTORS[name]
-    cfg = get_config(f'mmdet::{name}.py')
+    cfg = Config.fromfile(f'{get_installed_path("mmdet")}/.mim/configs/{name}.py')
     cfg.merge_from_dict({**KEEP_ALL, **options})
     if switched:
         for place in places:
@@ -175,7 +187,7 @@ def two_images(side: int, with_masks: bool) -> dict:
     return dict(inputs=list(images), data_samples=[sample.clone(), sample.clone()])
 
 
-@pytest.mark.parametrize('name', DETECTORS)
+@each_detector
 def test_a_switched_detector_trains_every_expert_and_router_and_predicts(name, process_group):
     places, _, side = DETECTORS[name]
     model = build(name).train()
@@ -219,7 +231,7 @@ def assert_like_the_plain_kernel(
         assert abs(expert.mean() - mean) <= 5 * math.sqrt(2) * std / root, name
 
 
-@pytest.mark.parametrize('name', DETECTORS)
+@each_detector
 def test_experts_of_a_detector_start_like_the_layer_they_replace(name):
     static = build(name, switched=False)
     for layer, conv in routed_layers(build(name)).items():

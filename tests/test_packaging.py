@@ -116,6 +116,7 @@ def test_a_wheel_carries_nothing_that_was_deleted_since_the_last(environment, so
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('kind', ['wheel', 'editable'])
 def test_an_installed_package_lends_its_configs_and_trains_by_mims_command(
     kind, environment, source, tmp_path

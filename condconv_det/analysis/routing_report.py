@@ -27,6 +27,8 @@ PAGE, NUMBERS = 'index.html', 'summary.json'
 SHEET_COLUMNS = 8
 STYLE = """
 body { font: 15px sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em }
+p, figcaption { overflow-wrap: anywhere }
+div { overflow-x: auto }
 table { border-collapse: collapse; font-size: 13px }
 th, td { padding: 2px 10px; text-align: right }
 th:first-child, td:first-child { text-align: left }
@@ -223,6 +225,7 @@ def _page(summary: Mapping[str, Any], figures: Mapping[str, str], folder: Path) 
         )
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<title>Routing: {title}</title><style>{STYLE}</style></head><body>',
         f'<h1>Routing</h1><p>{title}</p>',
         *(f'<p>{escape(paragraph)}</p>' for paragraph in paragraphs),
@@ -242,7 +245,7 @@ def _table(summary: Mapping[str, Any]) -> str:
     names = list(summary['groups'])
     head = ['layer', 'experts', 'entropy, bits', 'deviation', 'saturated', 'dead experts']
     head += [f'between / within, by {name} (chance)' for name in names]
-    lines = ['<table><tr>' + ''.join(f'<th>{escape(cell)}</th>' for cell in head) + '</tr>']
+    lines = ['<div><table><tr>' + ''.join(f'<th>{escape(cell)}</th>' for cell in head) + '</tr>']
     for layer, found in summary['layers'].items():
         row = [
             layer,
@@ -256,4 +259,4 @@ def _table(summary: Mapping[str, Any]) -> str:
             ratio, chance = found['variance_ratio'][name], found['chance_ratio'][name]
             row.append(f'{ratio:.3f} ({chance:.3f})')
         lines.append('<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in row) + '</tr>')
-    return '\n'.join([*lines, '</table>'])
+    return '\n'.join([*lines, '</table></div>'])

@@ -11,6 +11,7 @@ CONFIG = (
 )
 
 
+@pytest.mark.long
 def test_each_hook_has_its_share_of_a_step_or_an_epoch(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_shapes(Path('data/shapes'), dict(train=24, val=1), size=128)

@@ -12,6 +12,7 @@ def test_operations_come_with_their_time_largest_first():
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
+@pytest.mark.long
 def test_a_report_has_every_form_with_its_operations(monkeypatch, capsys):
     monkeypatch.setattr(profiles, 'subjects', lambda quick: layer_subjects(TYPICAL))
     monkeypatch.setattr(profiles, 'LARGEST', 100)  # which are the largest differs by machine

@@ -13,6 +13,7 @@ def run(out, only, *options):
     return json.loads((out / 'speed.json').read_text())
 
 
+@pytest.mark.long
 def test_a_quick_run_measures_every_level_and_writes_json_page_and_chart(tmp_path):
     rows = run(tmp_path, '(layers|experts): 1x1 1024|backbones: Mob.*train|ssd300.*infer')['rows']
     assert [(row['level'], row['mode']) for row in rows] == [
@@ -40,6 +41,7 @@ def test_a_quick_run_measures_every_level_and_writes_json_page_and_chart(tmp_pat
     assert all(goal.text in page for goal in report.GOALS)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_where_another_ended(tmp_path):
     first = run(tmp_path, 'layers: 1x1 1024.*inference')
     second = run(tmp_path, 'layers: 1x1 1024')

@@ -149,7 +149,8 @@ def test_classes_that_do_not_match_are_named(own_crops, run_tool, option, says):
 def test_a_missing_mmpretrain_is_one_error(base, run_tool, tmp_path, monkeypatch):
     config = tmp_path / 'config.py'
     config.write_text(f"{base}\ndefault_scope = 'mmpretrain'")
-    monkeypatch.setattr('mmengine.config.config.is_installed', lambda name: name != 'mmpretrain')
+    for module in ('mmengine.config.config', 'condconv_det.compat.external_configs'):
+        monkeypatch.setattr(f'{module}.is_installed', lambda name: name != 'mmpretrain')
     find_spec = openmmlab_tools.find_spec
     monkeypatch.setattr(
         openmmlab_tools, 'find_spec', lambda name: find_spec(name) if name == 'mmdet' else None

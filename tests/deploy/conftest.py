@@ -1,3 +1,10 @@
+import condconv_det  # noqa: F401  mmdet imports only after it
+
+# isort: split
+import copy
+import functools
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,23 +22,28 @@ OLD_TORCH = tuple(map(int, torch.__version__.split('.')[:2])) < MIN_TORCH
 collect_ignore = ['test_export.py', 'test_onnx_detector.py'] if OLD_TORCH else []
 
 
+def _activate(cfg: Config, activation: str) -> None:
+    cfg.model.backbone.act_cfg = cfg.model.neck.act_cfg = dict(type=activation)
+
+
 def _small_ssd_cfg() -> Config:
-    """The demo's SSD on 96x64 pixels: a few routed layers, three levels, five classes."""
+    """The demo's SSD, cut short, on 96x64 pixels: routed layers, two levels, five classes."""
     cfg = Config.fromfile(
         ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
     )
     cfg.model.backbone.update(
-        widen_factor=0.25, out_indices=(3, 4), cond_cfg=dict(num_experts=3, start=13)
+        widen_factor=0.25, out_indices=(1,), cond_cfg=dict(num_experts=3, start=3)
     )
     cfg.model.neck.update(
-        in_channels=(128, 256),
-        out_channels=(128, 256, 64),
+        in_channels=(32,),
+        out_channels=(32, 32),
         level_strides=(2,),
         level_paddings=('same',),
-        conv_cfg=dict(type='CondConv2d', num_experts=3),
     )
-    cfg.model.bbox_head.in_channels = (128, 256, 64)
-    cfg.model.bbox_head.anchor_generator.strides = [16, 32, 64]
+    cfg.model.neck.conv_cfg = dict(type='Conv2dAdaptivePadding')
+    _activate(cfg, 'ReLU')  # ReLU6 takes longer to export than the layer before it
+    cfg.model.bbox_head.in_channels = (32, 32)
+    cfg.model.bbox_head.anchor_generator.strides = [4, 8]
     for split in ('val', 'test'):
         cfg[f'{split}_dataloader'].dataset.pipeline[1].scale = SIZE[::-1]
     return cfg
@@ -42,7 +54,8 @@ def _small_retina_cfg(head: str = 'CondConvRetinaHead') -> Config:
     cfg = _small_ssd_cfg()
     retina = Config.fromfile(ROOT / 'configs/_base_/models/retinanet_effb0_small.py').model
     retina.backbone = cfg.model.backbone
-    retina.neck.update(in_channels=[128, 256], out_channels=32, num_outs=2)
+    retina.backbone.update(out_indices=(2, 3), cond_cfg=dict(num_experts=3, start=11))
+    retina.neck.update(in_channels=[64, 128], out_channels=32, num_outs=2)
     retina.bbox_head.update(
         type=head,
         num_classes=5,
@@ -52,7 +65,7 @@ def _small_retina_cfg(head: str = 'CondConvRetinaHead') -> Config:
         cond_cfg=dict(num_experts=2),
     )
     retina.neck.norm_cfg = retina.bbox_head.norm_cfg = dict(type='BN')
-    retina.bbox_head.anchor_generator.strides = [16, 32]
+    retina.bbox_head.anchor_generator.strides = [8, 16]
     if head == 'CondConvRetinaSepBNHead':
         retina.bbox_head.num_ins = 2
     cfg.model = retina
@@ -69,9 +82,12 @@ def _small_cfg(kind: str) -> Config:
         cfg.model.bbox_head.loss_cls = dict(type='FocalLoss', use_sigmoid=True)
     elif kind == 'SSD, static':
         cfg.model.backbone.pop('cond_cfg')
-        cfg.model.neck.conv_cfg = dict(type='Conv2dAdaptivePadding')
+    elif kind == 'SSD, routed neck':
+        _activate(cfg, 'ReLU6')
+        cfg.model.neck.conv_cfg = dict(type='CondConv2d', num_experts=3)
     elif kind == 'SSDLite':
-        cfg.model.neck.use_depthwise = True
+        _activate(cfg, 'ReLU6')
+        cfg.model.neck.update(use_depthwise=True, conv_cfg=dict(type='CondConv2d', num_experts=3))
         cfg.model.bbox_head.update(use_depthwise=True, norm_cfg=dict(type='BN'))
     return cfg
 
@@ -87,6 +103,15 @@ def _with_weights(cfg: Config, settle) -> torch.nn.Module:
     return settle(model, torch.randn(8, 3, *SIZE))
 
 
+def _save_trained(model: torch.nn.Module, cfg: Config, folder: Path) -> tuple[Path, Path]:
+    config, checkpoint = folder / 'config.py', folder / 'trained.pth'
+    classes = ('circle', 'square', 'triangle', 'star', 'cross')
+    meta = dict(dataset_meta=dict(classes=classes))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), checkpoint)
+    cfg.dump(config)
+    return config, checkpoint
+
+
 @pytest.fixture(scope='session')
 def small_cfg():
     return _small_cfg
@@ -94,8 +119,40 @@ def small_cfg():
 
 @pytest.fixture(scope='session')
 def small_detector(settle):
-    """Builds a detector of a kind, in eval mode: small_detector('SSD')."""
-    return lambda kind='SSD': _with_weights(_small_cfg(kind), settle)
+    """A detector of a kind, in eval mode, a new copy at each call: small_detector('SSD')."""
+    build = functools.cache(lambda kind: _with_weights(_small_cfg(kind), settle))
+    return lambda kind='SSD': copy.deepcopy(build(kind))
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _timed_once():
+    """The export tool times each call ten times; no test reads the times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('condconv_det.deploy.check.TIMED_RUNS', 1)
+        yield
+
+
+@pytest.fixture(scope='session')
+def save_trained():
+    """Puts a detector into files, as training leaves it: save_trained(model, cfg, folder)."""
+    return _save_trained
+
+
+@pytest.fixture(scope='session')
+def saved_ssd(small_detector, small_cfg, tmp_path_factory) -> tuple[Path, Path]:
+    """Files that training leaves of the SSD, to be read alone: its config and its checkpoint."""
+    folder = tmp_path_factory.mktemp('saved')
+    return _save_trained(small_detector('SSD'), small_cfg('SSD'), folder)
+
+
+@pytest.fixture(scope='session')
+def one_image_file(saved_ssd, tmp_path_factory) -> Path:
+    """What `tools/export.py --nms` makes of the saved SSD, to be read alone."""
+    out = tmp_path_factory.mktemp('exported') / 'nms.onnx'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', ['export.py', *map(str, saved_ssd), '--nms', '--out', str(out)])
+        runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
+    return out
 
 
 @pytest.fixture

@@ -94,11 +94,16 @@ def test_a_routed_classifier_is_cast_too(dtype):
 
 @pytest.fixture(scope='module')
 def detector():
+    """At half its width, with five classes."""
     cfg = Config.fromfile(
         CONFIGS / 'ssd' / 'ssd300_mobilenet-v1-0.5-condconv-e8_8xb128-20k_coco.py'
-    )
+    ).model
+    cfg.backbone.update(widen_factor=0.25, init_cfg=None)
+    channels = [count // 2 for count in cfg.bbox_head.in_channels]
+    cfg.neck.update(in_channels=channels[:2], out_channels=channels)
+    cfg.bbox_head.update(in_channels=channels, num_classes=5)
     init_default_scope('mmdet')
-    return MODELS.build(cfg.model).eval()
+    return MODELS.build(cfg).eval()
 
 
 @half_types
@@ -115,9 +120,10 @@ def test_files_halve_and_load_into_either_network(detector, dtype, tmp_path):
     for weight in narrowed.parameters():
         nn.init.zeros_(weight)
     load_checkpoint(narrowed, str(tmp_path / 'float32'))
+    types, narrow, wide = (model.state_dict() for model in (detector, narrowed, widened))
     for name, tensor in cast.state_dict().items():
-        assert torch.equal(narrowed.state_dict()[name], tensor)
-        assert torch.equal(widened.state_dict()[name], tensor.to(detector.state_dict()[name]))
+        assert torch.equal(narrow[name], tensor)
+        assert torch.equal(wide[name], tensor.to(types[name]))
     assert next(widened.parameters()).dtype == torch.float32
 
 

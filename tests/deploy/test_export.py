@@ -1,7 +1,9 @@
 """Files as `tools/export.py` writes them, each of which it has compared with PyTorch itself."""
 
 import json
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import cv2
 import onnx
@@ -9,32 +11,19 @@ import onnxruntime
 import pytest
 import torch
 
+from condconv_det.analysis.configs import build_model
 from condconv_det.data.shapes import make_shapes
 from condconv_det.deploy import export
 from condconv_det.deploy.check import Comparison
 from condconv_det.deploy.exportable import ExportableDetector
+from condconv_det.deploy.write import SUFFIXES
+from condconv_det.layers import CondConv2d
 
 
 @pytest.fixture
-def save_trained(small_detector, small_cfg, tmp_path):
-    """Puts a detector into files, as training leaves it: its config and its checkpoint."""
-
-    def save(kind):
-        model = small_detector(kind)
-        classes = ('circle', 'square', 'triangle', 'star', 'cross')
-        torch.save(
-            dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=classes))),
-            tmp_path / 'trained.pth',
-        )
-        small_cfg(kind).dump(tmp_path / 'config.py')
-        return tmp_path / 'config.py', tmp_path / 'trained.pth', model
-
-    return save
-
-
-@pytest.fixture
-def trained(save_trained):
-    return save_trained('SSD')
+def trained(saved_ssd, tmp_path):
+    """A copy of the saved SSD's config and checkpoint, beside which a file is written."""
+    return tuple(Path(shutil.copy(path, tmp_path)) for path in saved_ssd)
 
 
 def compared(out):
@@ -53,13 +42,13 @@ def assert_detected_by_file(outputs, expected):
 
 
 def test_an_onnx_file_for_any_batch_detects_what_mmdet_does(
-    trained, run_tool, images, mmdet_detections, tmp_path, capsys
+    trained, small_detector, run_tool, images, mmdet_detections, tmp_path, capsys
 ):
-    config, checkpoint, model = trained
+    model = small_detector()
     picture = tmp_path / 'picture.png'
     cv2.imwrite(str(picture), images[0].permute(1, 2, 0).numpy())
     options = ('--batch', 'dynamic', '--nms', '--images', picture)
-    run_tool('export.py', config, checkpoint, *options)
+    run_tool('export.py', *trained, *options)
     out = capsys.readouterr().out.splitlines()
     assert compared(out) == [[count, kind] for count in '125' for kind in ('random', 'real')]
     assert out[-1].startswith(f'wrote {tmp_path / "trained.onnx"}, ')
@@ -85,65 +74,102 @@ def test_an_onnx_file_for_any_batch_detects_what_mmdet_does(
     assert described['classes'] == ['circle', 'square', 'triangle', 'star', 'cross']
 
 
+def expert_counts(model):
+    """Weights of each routed layer."""
+    return [layer.weight.numel() for layer in model.modules() if isinstance(layer, CondConv2d)]
+
+
 def test_a_file_for_one_image_runs_ordinary_convolutions_with_kernels_mixed_once(
-    trained, run_tool, tmp_path
+    one_image_file, small_detector
 ):
-    config, checkpoint, model = trained
-    sizes = {}
-    for name, options in dict(whole=(), half=('--half-experts',)).items():
-        out = tmp_path / f'{name}.onnx'
-        run_tool('export.py', config, checkpoint, '--out', out, *options)
-        sizes[name] = out.stat().st_size
-    file = onnx.load(tmp_path / 'whole.onnx')
+    file = onnx.load(one_image_file)
     constants = {tensor.name for tensor in file.graph.initializer}
     kernels = Counter(
         'constant' if node.input[1] in constants else 'mixed'
         for node in file.graph.node
         if node.op_type == 'Conv'
     )
+    model = small_detector()
     layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
-    experts = [layer.weight.numel() for layer in layers if hasattr(layer, 'num_experts')]
-    assert kernels == {'constant': len(layers) - len(experts), 'mixed': len(experts)}
-    assert sizes['whole'] - sizes['half'] == pytest.approx(2 * sum(experts), rel=0.05)
+    routed = len(expert_counts(model))
+    assert kernels == {'constant': len(layers) - routed, 'mixed': routed}
 
 
-def test_the_size_is_given_and_real_images_are_those_of_the_test_set(
-    save_trained, run_tool, tmp_path, capsys
+@pytest.mark.long
+def test_half_experts_save_two_bytes_a_weight_of_an_onnx_file(
+    small_cfg, save_trained, run_tool, tmp_path
 ):
-    config, checkpoint, _ = save_trained('RetinaNet')
+    cfg = small_cfg('SSD')
+    cfg.model.backbone.cond_cfg.num_experts = 256  # beside which all else is small
+    model = build_model(cfg)
+    files = save_trained(model, cfg, tmp_path)
+    sizes = []
+    for name, options in dict(whole=(), half=('--half-experts',)).items():
+        run_tool('export.py', *files, '--out', tmp_path / f'{name}.onnx', *options)
+        sizes.append((tmp_path / f'{name}.onnx').stat().st_size)
+    assert sizes[0] - sizes[1] == pytest.approx(2 * sum(expert_counts(model)), rel=0.05)
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    """The option that names a data set with three images in its test set and a file of none."""
     make_shapes(tmp_path / 'shapes', dict(test=3), size=96)
     (tmp_path / 'shapes/test/0.png').write_text('of no split')
-    options = ('--batch', '2', '--size', '96x64')
-    data = f'test_dataloader.dataset.data_root={tmp_path / "shapes"}/'
-    run_tool('export.py', config, checkpoint, *options, '--cfg-options', data)
+    return '--cfg-options', f'test_dataloader.dataset.data_root={tmp_path / "shapes"}/'
+
+
+@pytest.mark.long
+def test_the_size_is_given_and_real_images_are_those_of_the_test_set(
+    small_detector, small_cfg, save_trained, shapes, run_tool, tmp_path, capsys
+):
+    files = save_trained(small_detector('RetinaNet'), small_cfg('RetinaNet'), tmp_path)
+    run_tool('export.py', *files, '--batch', '2', '--size', '96x64', *shapes)
     assert compared(capsys.readouterr().out.splitlines()) == [['2', 'random'], ['2', 'real']]
     (images,) = onnx.load(tmp_path / 'trained.onnx').graph.input
     assert [side.dim_value for side in images.type.tensor_type.shape.dim] == [2, 3, 96, 64]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize('kind', ['SSD, static', 'SSDLite', 'RetinaNet', 'RetinaNet, SepBN'])
-def test_each_kind_of_detector_becomes_a_file_that_agrees(save_trained, run_tool, kind):
-    config, checkpoint, _ = save_trained(kind)
-    run_tool('export.py', config, checkpoint, '--batch', 'dynamic', '--nms')
-
-
-def test_a_torch_export_file_for_any_batch_detects_what_mmdet_does(
-    trained, run_tool, images, mmdet_detections, tmp_path
+def test_a_torch_export_file_has_the_options_and_is_compared_on_the_test_set(
+    trained, small_detector, shapes, run_tool, tmp_path, capsys
 ):
-    config, checkpoint, model = trained
+    options = ('--format', 'torch-export', '--batch', '2', '--size', '96x64', '--half-experts')
+    run_tool('export.py', *trained, *options, *shapes)
+    assert compared(capsys.readouterr().out.splitlines()) == [['2', 'random'], ['2', 'real']]
+    program = torch.export.load(tmp_path / 'trained.pt2')
+    (images,) = program.graph_signature.user_inputs
+    (node,) = program.graph.find_nodes(op='placeholder', target=images)
+    assert node.meta['val'].shape == (2, 3, 96, 64)
+    halves = [each.numel() for each in program.state_dict.values() if each.dtype == torch.float16]
+    assert sorted(halves) == sorted(expert_counts(small_detector()))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    'kind', ['SSD, routed neck', 'SSD, static', 'SSDLite', 'RetinaNet', 'RetinaNet, SepBN']
+)
+def test_each_kind_of_detector_becomes_a_file_that_agrees(
+    small_detector, small_cfg, save_trained, run_tool, tmp_path, kind
+):
+    files = save_trained(small_detector(kind), small_cfg(kind), tmp_path)
+    run_tool('export.py', *files, '--batch', 'dynamic', '--nms')
+
+
+@pytest.mark.long
+def test_a_torch_export_file_for_any_batch_detects_what_mmdet_does(
+    trained, small_detector, run_tool, images, mmdet_detections, tmp_path
+):
     options = ('--format', 'torch-export', '--batch', 'dynamic', '--nms')
-    run_tool('export.py', config, checkpoint, *options)
+    run_tool('export.py', *trained, *options)
     extra = {'condconv_det.json': ''}
     program = torch.export.load(tmp_path / 'trained.pt2', extra_files=extra).module()
     assert json.loads(extra['condconv_det.json'])['num_classes'] == 5
+    model = small_detector()
     for count in (1, 4):
         outputs = [output.numpy() for output in program(images[:count].float())]
         assert_detected_by_file(outputs, mmdet_detections(model, images[:count]))
 
 
 def test_a_file_that_computes_something_else_is_not_left(trained, run_tool, monkeypatch, tmp_path):
-    config, checkpoint, _ = trained
     monkeypatch.setattr(export, 'write_export', lambda detector, path, *_: path.write_text('file'))
     monkeypatch.setattr(export, 'open_file', lambda *_: None)
     monkeypatch.setattr(
@@ -151,12 +177,13 @@ def test_a_file_that_computes_something_else_is_not_left(trained, run_tool, monk
     )
     before = set(tmp_path.iterdir())
     with pytest.raises(SystemExit, match='differs from PyTorch by 0.6 pixels'):
-        run_tool('export.py', config, checkpoint)
+        run_tool('export.py', *trained)
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize('format', [pytest.param('onnx', marks=pytest.mark.long), 'torch-export'])
 def test_a_network_that_pytorch_cannot_export_is_one_error(
-    trained, run_tool, monkeypatch, tmp_path
+    format, trained, run_tool, monkeypatch, tmp_path
 ):
     def forward(self, images):
         return self.plain_forward(images if images.mean() > 0 else -images)
@@ -164,8 +191,9 @@ def test_a_network_that_pytorch_cannot_export_is_one_error(
     monkeypatch.setattr(ExportableDetector, 'plain_forward', ExportableDetector.forward, False)
     monkeypatch.setattr(ExportableDetector, 'forward', forward)
     before = set(tmp_path.iterdir())
-    with pytest.raises(SystemExit, match=r'^error: .*trained.onnx is not written: \w+: .+') as exit:
-        run_tool('export.py', *trained[:2])
+    says = rf'^error: .*trained{SUFFIXES[format]} is not written: \w+: .+'
+    with pytest.raises(SystemExit, match=says) as exit:
+        run_tool('export.py', *trained, '--format', format)
     assert '\n' not in str(exit.value)
     assert set(tmp_path.iterdir()) == before
 
@@ -179,7 +207,7 @@ def test_a_file_that_its_runtime_cannot_run_is_one_error(trained, run_tool, monk
     before = set(tmp_path.iterdir())
     says = r'^error: .*trained.onnx is not written: RuntimeError: no memory$'
     with pytest.raises(SystemExit, match=says):
-        run_tool('export.py', *trained[:2])
+        run_tool('export.py', *trained)
     assert set(tmp_path.iterdir()) == before
 
 
@@ -188,5 +216,5 @@ def test_without_a_test_set_a_size_is_enough(trained, run_tool, monkeypatch, cap
     monkeypatch.setattr(export, 'open_file', lambda *_: None)
     monkeypatch.setattr(export, 'compare', lambda *_: Comparison(1, 'random', 0, 0, 1, 1))
     options = ('--size', '64x96', '--cfg-options', 'test_dataloader=None')
-    run_tool('export.py', *trained[:2], *options)
+    run_tool('export.py', *trained, *options)
     assert 'no real images' in capsys.readouterr().out

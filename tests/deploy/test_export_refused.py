@@ -1,5 +1,6 @@
 """What `tools/export.py` refuses, before it works: one error each, and no file."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,32 @@ TEST_JSON = ['config.py', 'trained.pth', '--cfg-options', 'test_dataloader.datas
 NMS = ['config.py', 'trained.pth', '--nms', '--cfg-options']
 
 
+@pytest.fixture(scope='module')
+def template(saved_ssd, tmp_path_factory):
+    """A folder with config.py, trained.pth and some that do not fit."""
+    folder = tmp_path_factory.mktemp('refused')
+    for path in saved_ssd:
+        shutil.copy(path, folder)
+    state_dict = torch.load(folder / 'trained.pth')['state_dict']
+    static = {key: value for key, value in state_dict.items() if 'router' not in key}
+    torch.save(dict(state_dict=static), folder / 'static.pth')
+    del state_dict['bbox_head.cls_convs.0.0.weight']
+    torch.save(dict(state_dict=state_dict), folder / 'lacking.pth')
+    (folder / 'broken.pth').write_bytes(b'no checkpoint')
+    (folder / 'file').touch()
+    (folder / 'folder.onnx').mkdir()
+    (folder / 'empty.py').write_text('dataset = dict()')
+    (folder / 'list.json').write_text('[]')
+    (folder / 'nameless.json').write_text('{"images": [{"id": 1}]}')
+    return folder
+
+
 @pytest.fixture
-def folder(small_detector, small_cfg, tmp_path, monkeypatch):
-    """The current folder, with config.py, trained.pth and some that do not fit."""
+def folder(template, tmp_path, monkeypatch):
+    """The current folder, a copy of the template."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(write, 'MIN_TORCH', (2, 0))
-    state_dict = small_detector().state_dict()
-    torch.save(dict(state_dict=state_dict), 'trained.pth')
-    static = {key: value for key, value in state_dict.items() if 'router' not in key}
-    torch.save(dict(state_dict=static), 'static.pth')
-    del state_dict['bbox_head.cls_convs.0.0.weight']
-    torch.save(dict(state_dict=state_dict), 'lacking.pth')
-    Path('broken.pth').write_bytes(b'no checkpoint')
-    Path('file').touch()
-    Path('folder.onnx').mkdir()
-    Path('empty.py').write_text('dataset = dict()')
-    Path('list.json').write_text('[]')
-    Path('nameless.json').write_text('{"images": [{"id": 1}]}')
-    small_cfg('SSD').dump('config.py')
     return tmp_path
 
 

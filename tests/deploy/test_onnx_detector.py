@@ -1,31 +1,33 @@
 """`tools/test.py --backend onnx` beside the same script with PyTorch."""
 
 import pickle
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from mmengine.config import Config
 
 from condconv_det.data.shapes import make_shapes
-from condconv_det.deploy import export_detector
+from condconv_det.deploy import ExportableDetector, export_detector
+from condconv_det.deploy.write import describe
 from condconv_det.study.work_dirs import read_metrics
 
 
 @pytest.fixture(scope='module')
-def folder(small_detector, small_cfg, tmp_path_factory):
-    """With data, config.py, trained.pth and files of it, for two images and, with NMS, for one."""
+def folder(saved_ssd, one_image_file, small_cfg, tmp_path_factory):
+    """With data, config.py, trained.pth and nms.onnx, of it for one image."""
     folder = tmp_path_factory.mktemp('exported')
     make_shapes(folder / 'data/shapes', dict(train=1, val=1, test=5), size=96)
-    torch.save(dict(state_dict=small_detector().state_dict()), folder / 'trained.pth')
+    shutil.copy(saved_ssd[1], folder)
+    shutil.copy(one_image_file, folder)
     cfg = small_cfg('SSD')
     cfg.model.data_preprocessor.pad_size_divisor = 32
     cfg.test_dataloader.update(num_workers=0, batch_size=3)
     cfg.dump(folder / 'config.py')
-    for name, batch, with_nms in (('two.onnx', 2, False), ('nms.onnx', 1, True)):
-        export_detector(
-            cfg, folder / 'trained.pth', folder / name, 'onnx', batch, (64, 96), with_nms
-        )
     return folder
 
 
@@ -40,7 +42,35 @@ def predictions(run_tool, checkpoint, *options):
     return {each['img_id']: each['pred_instances'] for each in found}
 
 
-def test_finds_what_pytorch_finds_also_in_smaller_images(run_tool):
+class TorchSession:
+    """The detector itself in the place of a file for two images, which takes long to export."""
+
+    def __init__(self, detector):
+        self.detector = detector
+
+    def get_inputs(self):
+        return [SimpleNamespace(shape=[2, 3, 64, 96])]
+
+    @torch.no_grad()
+    def run(self, names, feeds):
+        assert feeds['images'].shape == (2, 3, 64, 96) and feeds['images'].dtype == np.float32
+        return [output.numpy() for output in self.detector(torch.from_numpy(feeds['images']))]
+
+
+@pytest.fixture(params=['detector', pytest.param('file', marks=pytest.mark.long)])
+def two_images(request, folder, small_detector, monkeypatch):
+    """What takes two images at a time, without NMS, in the place of two.onnx or in this file."""
+    if request.param == 'file':
+        cfg = Config.fromfile(folder / 'config.py')
+        checkpoint = folder / 'trained.pth'
+        export_detector(cfg, checkpoint, folder / 'two.onnx', 'onnx', batch=2, size=(64, 96))
+    else:
+        detector = ExportableDetector(small_detector(), (64, 96))
+        opened = TorchSession(detector), describe(detector)
+        monkeypatch.setattr('condconv_det.deploy.onnx_detector.open_session', lambda _: opened)
+
+
+def test_finds_what_pytorch_finds_also_in_smaller_images(run_tool, two_images):
     # batches of 3 and 2, in calls of 2
     for scale in ('(96,64)', '(80,40)'):
         options = ('--cfg-options', f'test_dataloader.dataset.pipeline.1.scale={scale}')

@@ -109,7 +109,7 @@ EPOCHS = dict(by_epoch=True, max_epochs=3)
 ITERATIONS = dict(by_epoch=False, max_iters=4 * NUM_IMAGES // 2)
 
 
-@pytest.mark.parametrize('num_workers', [0, 2])
+@pytest.mark.parametrize('num_workers', [0, pytest.param(2, marks=pytest.mark.long)])
 def test_other_images_are_drawn_and_each_epoch_counts_and_names(root, num_workers):
     broken = break_images(root, 1, 4, 5)
     runner = make_runner(root, EPOCHS, num_workers)

@@ -1,5 +1,8 @@
 """Trainings in processes of their own, which a test may kill; steps of their detector alone."""
 
+import condconv_det  # noqa: F401  mmdet imports only after it
+
+# isort: split
 import os
 import runpy
 import signal

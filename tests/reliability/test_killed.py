@@ -13,6 +13,8 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.fileio import LocalBackend
 from torch.utils.data import get_worker_info
 
+pytestmark = pytest.mark.long
+
 
 def die_while_writing(name):
     """Has the kernel kill the process when half of that checkpoint is written."""
@@ -66,7 +68,6 @@ def die_before_removing(name):
     LocalBackend.remove = die_or_remove
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     'die, kept',
     [
@@ -142,7 +143,6 @@ log_processor = dict(by_epoch=False)
 """
 
 
-@pytest.mark.long
 def test_a_training_that_counts_iterations_ends_with_the_same_weights_too(
     training, training_config, tmp_path, assert_same_weights
 ):
@@ -158,7 +158,6 @@ def test_a_training_that_counts_iterations_ends_with_the_same_weights_too(
     assert_same_weights(training.weights('iter_8.pth'), whole.weights('iter_8.pth'))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize('num_workers', [0, 2])
 def test_killed_24_times_it_ends_with_the_same_weights(
     training, training_config, tmp_path, assert_same_weights, num_workers
@@ -189,7 +188,6 @@ def test_killed_24_times_it_ends_with_the_same_weights(
     assert_same_weights(training.weights('epoch_48.pth'), whole.weights('epoch_48.pth'))
 
 
-@pytest.mark.long
 def test_same_seed_same_weights_after_50_steps(
     training, training_config, tmp_path, assert_same_weights
 ):

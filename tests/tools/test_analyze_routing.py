@@ -85,6 +85,7 @@ def test_detector_by_class_and_domain(run_tool, capsys):
         assert name in out
 
 
+@pytest.mark.long
 def test_classifier_by_class(run_tool, capsys):
     option = 'test_dataloader.num_workers=0'
     args = ('classifier.pth', '--out', 'classifier', '--cfg-options', option)

@@ -41,6 +41,7 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.long
 def test_two_processes_train_and_test(run):
     trained = run('dist_train.sh', '2')
     assert trained.returncode == 0, trained.stderr

@@ -61,6 +61,7 @@ def test_a_version_outside_the_tested_range_is_named(found, says):
     assert bool(judge(found, '2.1.2', '2.14.1')) == bool(says)
 
 
+@pytest.mark.long
 def test_a_working_environment_is_described():
     done = doctor()
     assert (done.returncode, done.stderr) == (0, '')
@@ -95,6 +96,7 @@ def test_without_any_package_it_says_what_is_missing(tmp_path):
     assert "No module named 'torch'" in done.stdout
 
 
+@pytest.mark.long
 def test_a_package_that_breaks_on_import_is_named_with_its_error(tmp_path):
     (tmp_path / 'mmdet').mkdir()
     (tmp_path / 'mmdet' / '__init__.py').write_text("raise RuntimeError('broken build')")

@@ -13,6 +13,7 @@ from condconv_det.deploy import page
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_the_page_is_up_until_it_is_ended_and_clears_up(trained, tmp_path):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))

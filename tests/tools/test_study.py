@@ -11,9 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from mmdet.visualization import DetLocalVisualizer
-from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
 
 from condconv_det.data.shapes import make_shapes
 from condconv_det.study import trainings
@@ -63,16 +60,13 @@ arms = dict(
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        'mmengine.config.config.FormatCode', lambda text, **_: (text, True), raising=False
-    )
     make_shapes(Path('data/shapes'), dict(train=8, val=6, test=6), size=128)
     Path('study.py').write_text(STUDY)
     return tmp_path
 
 
 @pytest.fixture
-def run_study(folder, monkeypatch):
+def run_study(folder, monkeypatch, forget_runs):
     """Runs the study and its tools in this process; returns what each tool was called for."""
 
     def run(*args, cut_short=()):
@@ -94,8 +88,7 @@ def run_study(folder, monkeypatch):
                 self.output = stdout
 
             def wait(self):
-                for kept in (MMLogger, DefaultScope, DetLocalVisualizer):
-                    monkeypatch.setattr(kept, '_instance_dict', {})
+                forget_runs()
                 with monkeypatch.context() as patch, redirect_stdout(self.output):
                     patch.setattr(sys, 'argv', self.args)
                     patch.setenv('LOCAL_RANK', '0')
@@ -126,6 +119,7 @@ def run_study(folder, monkeypatch):
     return run
 
 
+@pytest.mark.long
 def test_it_trains_tests_and_compares_and_goes_on_where_it_ended(run_study, capsys):
     calls = run_study('--resamples', '20', cut_short=['e8 seed1'])
     assert calls == [

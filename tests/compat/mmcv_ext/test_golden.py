@@ -9,7 +9,7 @@ import torch
 from mmcv_operators import ops
 from torch import Tensor
 
-GOLDEN = np.load(Path(__file__).parents[1] / 'golden' / 'mmcv_ops_2.1.0_cpu.npz')
+GOLDEN = np.load(Path(__file__).parents[2] / 'golden' / 'mmcv_ops_2.1.0_cpu.npz')
 CASES = list(dict.fromkeys(key.split('/')[0] for key in GOLDEN.files))
 
 

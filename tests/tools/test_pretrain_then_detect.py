@@ -99,6 +99,7 @@ def run_script(monkeypatch, forget_runs):
     return run
 
 
+@pytest.mark.long
 def test_it_trains_both_detectors_alike_and_goes_on_where_it_ended(
     bccd, run_script, monkeypatch, capsys
 ):

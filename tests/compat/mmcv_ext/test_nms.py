@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mmcv_operators import needs_ours, ops
 from torch import Tensor
@@ -78,7 +78,6 @@ def detections(draw) -> tuple[Tensor, Tensor]:
 
 
 @given(detections(), st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.7]), st.integers(0, 1))
-@settings(max_examples=150, deadline=None)
 def test_nms_equals_loop(inputs, threshold, offset):
     boxes, scores = inputs
     dets, keep = ops.nms(boxes, scores, threshold, offset)
@@ -87,7 +86,6 @@ def test_nms_equals_loop(inputs, threshold, offset):
 
 
 @given(detections(), st.sampled_from([0.25, 0.3, 0.5]), st.integers(0, 1), st.sampled_from(METHODS))
-@settings(max_examples=200, deadline=None)
 def test_soft_nms_equals_loop(inputs, threshold, offset, method):
     boxes, scores = inputs
     dets, keep = ops.soft_nms(boxes, scores, threshold, method=method, offset=offset)
@@ -112,7 +110,6 @@ def test_soft_nms_breaks_ties_as_mmcv_after_many_drops(method, seed):
 
 
 @given(detections(), st.sampled_from([0.25, 0.3, 0.5]))
-@settings(max_examples=100, deadline=None)
 def test_nms_match_groups_each_box_with_its_suppressor(inputs, threshold):
     boxes, scores = inputs
     groups = ops.nms_match(torch.cat((boxes, scores[:, None]), 1), threshold)

@@ -11,7 +11,7 @@ from mmcv_operators import COMPILED, ext, needs_ours, ops
 from condconv_det.compat import mmcv_ext
 from condconv_det.compat.mmcv_ext import MmcvExtFinder, install
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OURS = Path(mmcv_ext.__file__).with_name('ext.py')
 
 

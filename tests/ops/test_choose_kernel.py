@@ -1,0 +1,77 @@
+"""Which kernel computes a layer, by its shape."""
+
+import inspect
+from abc import ABCMeta
+from unittest.mock import patch
+
+import pytest
+import torch
+from kernel_paths import MODULE
+
+from condconv_det.ops import kernels as kernels_module
+from condconv_det.ops.kernels import (
+    GroupedConv,
+    GroupedPatches,
+    Kernel,
+    Matmul,
+    OneByOne,
+    TritonMatmul,
+)
+
+ONE, TWO = (1, 1), (2, 2)
+
+
+SHAPES = pytest.mark.parametrize(
+    'x, weight, stride, groups, kernel',
+    [
+        ((8, 512, 19, 19), (8, 512, 512, 1, 1), ONE, 1, Matmul()),
+        ((8, 1024, 10, 10), (8, 1024, 1024, 1, 1), ONE, 1, Matmul(block=192)),
+        ((1, 1024, 10, 10), (8, 1024, 1024, 1, 1), ONE, 1, Matmul()),
+        ((24, 1024, 38, 38), (8, 1024, 1024, 1, 1), ONE, 1, Matmul()),
+        ((8, 512, 19, 19), (8, 512, 1, 3, 3), ONE, 512, GroupedConv(ONE, ONE, ONE, 512)),
+        ((8, 64, 38, 38), (8, 64, 64, 3, 3), TWO, 1, GroupedConv(TWO, ONE)),
+        ((8, 64, 5, 5), (8, 128, 64, 3, 3), TWO, 1, Matmul(TWO, ONE)),
+        ((8, 256, 5, 5), (8, 512, 256, 3, 3), ONE, 1, Matmul(ONE, ONE, block=85)),
+        ((24, 512, 5, 5), (8, 512, 512, 3, 3), ONE, 1, Matmul(ONE, ONE, block=48)),
+        ((8, 512, 14, 14), (8, 512, 512, 3, 3), ONE, 1, OneByOne(ONE, ONE)),
+        ((1, 512, 14, 14), (8, 512, 512, 3, 3), ONE, 1, GroupedConv(ONE, ONE)),
+    ],
+)
+
+
+@SHAPES
+def test_shapes_that_reach_each_kernel(x, weight, stride, groups, kernel):
+    padding = (weight[3] // 2, weight[4] // 2)
+    x, weight = torch.empty(x), torch.empty(1).expand(weight)
+    assert MODULE.choose_kernel(x, weight, stride, padding, ONE, groups) == kernel
+
+
+def test_no_kernel_is_without_a_shape():
+    kernels = {
+        each
+        for each in vars(kernels_module).values()
+        if type(each) is ABCMeta and issubclass(each, Kernel) and not inspect.isabstract(each)
+    }
+    reached = {type(shape[-1]) for shape in SHAPES.args[1]}
+    # these two where there is a GPU or a compiler, below
+    assert reached | {TritonMatmul, GroupedPatches} == kernels
+
+
+def test_triton_is_chosen_where_it_pays():
+    with patch.object(MODULE.triton_matmul, 'pays', return_value=True):
+        kernel = MODULE.choose_kernel(
+            torch.empty(2, 8, 9, 9), torch.empty(4, 8, 8, 3, 3), TWO, ONE, ONE, 1
+        )
+    assert kernel == TritonMatmul(TWO, ONE, ONE)
+
+
+def test_a_compiler_meets_no_convolution_whose_groups_are_the_batch():
+    with patch.object(MODULE, 'is_compiling', return_value=True):
+        dense = MODULE.choose_kernel(
+            torch.empty(24, 256, 38, 38), torch.empty(8, 512, 256, 3, 3), ONE, ONE, ONE, 1
+        )
+        depthwise = MODULE.choose_kernel(
+            torch.empty(4, 8, 9, 9), torch.empty(2, 8, 1, 3, 3), ONE, ONE, ONE, 8
+        )
+    assert dense == Matmul(ONE, ONE)
+    assert depthwise == GroupedPatches(ONE, ONE, ONE, 8)
