@@ -1,9 +1,10 @@
 import torch
 from mmcv.cnn import ConvModule
+from mmengine.config import Config
 from torch import nn
 
 from condconv_det import CondConv2d
-from condconv_det.analysis import measure_cost
+from condconv_det.analysis import image_size, measure_cost
 
 
 def test_counts_a_routed_layer_by_hand():
@@ -29,3 +30,12 @@ def test_a_plain_network_has_no_experts_and_keeps_its_mode():
     assert (cost.expert_parameters, cost.mixing, cost.routing) == (0, 0, 0)
     assert cost.multiply_adds == 8 * 3 * 9 * 16
     assert module.training and module.bn.running_mean.eq(0).all()
+
+
+def test_the_size_of_images_is_height_and_width():
+    def config(*pipeline):
+        return Config(dict(test_dataloader=dict(dataset=dict(pipeline=list(pipeline)))))
+
+    # a scale is width and height, a crop's size height and width
+    assert image_size(config(dict(type='Resize', scale=(96, 64)))) == (64, 96)
+    assert image_size(config(dict(type='RandomCrop', crop_size=(32, 48)))) == (32, 48)

@@ -142,3 +142,13 @@ def test_a_static_network_is_named():
     with pytest.raises(ValueError, match='Sequential has no routed layers.*set a cond_cfg'):
         runner = SimpleNamespace(model=nn.Sequential(nn.Conv2d(3, 4, 3)), seed=0)
         ZeroSumStartHook().before_train(runner)
+
+
+def test_each_layer_has_noise_of_its_own():
+    network = BaseModule()
+    for name in ('first', 'second'):
+        network.add_module(name, CondConv2d(8, 8, 3, num_experts=4))
+    start(network)
+    weights = [layer.weight.detach() for layer in network.children()]
+    noise = torch.stack([(weight - weight.mean(0)).flatten() for weight in weights])
+    assert torch.corrcoef(noise)[0, 1].abs() < 0.2

@@ -150,3 +150,19 @@ def test_keeps_the_kernel_size_that_mmdet_chooses():
     depthwise = build(use_depthwise=True, norm_cfg=dict(type='BN'), act_cfg=dict(type='ReLU6'))
     assert depthwise.cls_convs[0][-1].kernel_size == (1, 1)
     assert isinstance(depthwise, CondConvSSDHead)
+
+
+def test_a_loss_of_boxes_sees_boxes_not_the_coders_offsets():
+    head = build(loss_cls=FOCAL, reg_decoded_bbox=True)
+    anchors = torch.tensor([[10.0, 10.0, 40.0, 50.0], [0.0, 20.0, 30.0, 90.0]])
+    none = torch.zeros(2, 4)  # offsets of the anchors themselves
+    labels, ones = torch.full((2,), head.num_classes), torch.ones(2)
+    scores = torch.zeros(2, head.num_classes)
+    _, loss = head.loss_by_feat_single(
+        scores, none, anchors, labels, ones, anchors, torch.ones(2, 4), 1.0
+    )
+    assert loss == 0
+    _, loss = head.loss_by_feat_single(
+        scores, none, anchors, labels, ones, anchors + 3, torch.ones(2, 4), 1.0
+    )
+    torch.testing.assert_close(loss, torch.tensor(2 * 4 * 2.5))

@@ -5,7 +5,7 @@ from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
 from mmcv.cnn.bricks.conv_ws import ConvWS2d
 from torch import nn
 
-from condconv_det.layers import CondConv2d, run_routed
+from condconv_det.layers import CondConv2d, RoutedBlock, run_routed
 
 ROUTING = torch.tensor([[0.3, 0.9], [0.5, 0.1]])
 
@@ -65,3 +65,24 @@ def test_a_routed_layer_takes_over_a_plain_ones_geometry(plain):
 def test_a_convolution_of_another_kind_is_not_replaced_in_silence():
     with pytest.raises(ValueError, match='plain convolution, got ConvWS2d'):
         CondConv2d.from_conv(ConvWS2d(3, 4, 3), num_experts=2)
+
+
+class NormedBlock(RoutedBlock):
+    def __init__(self, with_cp):
+        super().__init__()
+        self.with_cp = with_cp
+        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward_layers(self, x, routing):
+        x, routing = run_routed(self.conv, x, routing)
+        return self.bn(x), routing
+
+
+def test_a_block_that_is_recomputed_adds_a_batch_to_its_statistics_once():
+    kept, recomputed = NormedBlock(with_cp=False), NormedBlock(with_cp=True)
+    recomputed.load_state_dict(kept.state_dict())
+    x = torch.randn(4, 3, 6, 6, requires_grad=True)
+    for block in (kept, recomputed):
+        block(x)[0].square().sum().backward()
+    for name, value in kept.named_buffers():
+        assert value.any() and torch.equal(value, recomputed.get_buffer(name)), name

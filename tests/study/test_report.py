@@ -1,12 +1,14 @@
 """The table of a study, from rows made by hand."""
 
+import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
 from condconv_det.study.plan import Arm, Study
-from condconv_det.study.report import Difference, Row, time_per_image, to_markdown
+from condconv_det.study.report import Difference, Row, _difference, time_per_image, to_markdown
 
 NETWORK = dict(parameters=1_340_000, multiply_adds=302_400_000)
 
@@ -67,3 +69,12 @@ def test_time_per_image_is_the_networks_on_one_thread(monkeypatch):
     assert set(threads) == {1} and set(shapes) == {(1, 3, 64, 96)}
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
+
+
+def test_a_difference_is_the_arms_from_its_baselines_over_the_seeds_of_both():
+    maps = {('e8', 0): 0.5, ('e8', 1): 0.4, ('e8', 2): 0.9, ('static', 0): 0.3, ('static', 1): 0.3}
+    resampled = {key: np.full(20, value) for key, value in maps.items()}
+    found = _difference(Arm('e8', Config(), 'static'), (0, 1, 2), maps, resampled)
+    assert found.mean == pytest.approx(0.15) and found.seeds == 2
+    assert 0.1 - 1e-9 <= found.low <= found.mean <= found.high <= 0.2 + 1e-9
+    assert _difference(Arm('static', Config(), 'static'), (0, 1), maps, resampled) is None

@@ -97,3 +97,12 @@ def test_a_study_that_changed_is_refused_once_it_has_trained(read, tmp_path):
     with pytest.raises(ValueError, match="now says '# starts from other'"):
         write_configs(read(epochs='4', arms=arms), tmp_path)
     assert Config.fromfile(config_file(tmp_path, 'static')).train_cfg.max_epochs == 4
+
+
+def test_figures_of_an_earlier_training_are_measured_again(tmp_path):
+    run = Run('static', 0, 3, tmp_path)
+    for split in ('val', 'test'):
+        (run.work_dir / split / '20240101_000000').mkdir(parents=True)
+        metrics = run.work_dir / split / '20240101_000000' / 'metrics.json'
+        metrics.write_text('{"coco/bbox_mAP": 0.5}')
+    assert [command[0] for command in run.commands()] == ['train.py', 'test.py', 'test.py']

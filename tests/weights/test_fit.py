@@ -177,3 +177,13 @@ def test_other_networks_keep_mmengines_behaviour(load):
     load(MODELS.build(mmdets), torch.nn.Conv2d(3, 4, 3))
     with pytest.raises(RuntimeError, match='missing keys'):
         load(Detector(V1), Detector(V1), drop('neck.conv.weight'), strict=True)
+
+
+def test_what_the_last_stage_has_no_place_for_is_named(load):
+    network = MODELS.build(dict(V1, out_indices=(2,)))
+
+    def add(state_dict):
+        state_dict['layer3.9.pointwise_conv.conv.weight'] = torch.zeros(1)
+
+    with pytest.raises(CheckpointError, match='network has no: layer3.9.pointwise_conv'):
+        load(network, network, add)

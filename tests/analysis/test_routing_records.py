@@ -1,0 +1,25 @@
+from mmengine.config import Config
+from numpy.testing import assert_allclose
+
+from condconv_det.analysis.routing_records import record_routing
+from condconv_det.data.shapes import make_shapes
+
+
+def test_images_are_routed_in_the_order_of_their_list(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_shapes(tmp_path / 'data' / 'shapes', dict(test=6), size=64)
+    config, checkpoint = trained['routed']
+
+    def record(indices):
+        cfg = Config.fromfile(config)
+        loader = cfg.test_dataloader
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+        loader.dataset.indices = indices
+        return record_routing(cfg, checkpoint)
+
+    together = record(None)
+    for index in (1, 4):
+        alone = record([index])
+        assert alone.images == [together.images[index]]
+        for layer, weights in alone.weights.items():
+            assert_allclose(weights[0], together.weights[layer][index], atol=1e-4)
