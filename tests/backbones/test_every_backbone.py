@@ -35,6 +35,23 @@ ROUTINGS = {
 every_backbone = pytest.mark.parametrize('name', ARGUMENTS)
 
 
+def each_with_some(arguments, cases):
+    """The first backbone with every case, each other one with its share; the rest takes longer."""
+    names = list(ARGUMENTS)
+    return pytest.mark.parametrize(
+        f'name, {arguments}',
+        [
+            pytest.param(
+                name,
+                *case,
+                marks=() if name == names[0] or number % len(names) == index else pytest.mark.long,
+            )
+            for index, name in enumerate(names)
+            for number, case in enumerate(cases)
+        ],
+    )
+
+
 def build(name, **kwargs):
     model = MODELS.build({'type': name, **ARGUMENTS[name], **kwargs})
     model.init_weights()
@@ -70,7 +87,7 @@ def test_parameter_names_are_the_static_networks_plus_routers(name):
     assert {key for key in routed.state_dict() if '.router.' not in key} == set(static.state_dict())
 
 
-@pytest.mark.parametrize(
+@each_with_some(
     'share, routing',
     [
         ('layer', 'sigmoid'),
@@ -81,7 +98,6 @@ def test_parameter_names_are_the_static_networks_plus_routers(name):
         ('network', 'softmax'),
     ],
 )
-@every_backbone
 def test_static_weights_keep_their_function(name, share, routing, settle, assert_same_maps):
     x = torch.randn(2, 3, 64, 64)
     static = settle(build(name), x)
@@ -101,7 +117,7 @@ def test_share_sets_how_many_routers_there_are(name):
     assert count(models['network'], Router) == 1
 
 
-@pytest.mark.parametrize(
+@each_with_some(
     'share, routing, with_cp',
     [
         ('layer', 'sigmoid', False),
@@ -114,7 +130,6 @@ def test_share_sets_how_many_routers_there_are(name):
         ('network', 'hidden layer', True),
     ],
 )
-@every_backbone
 def test_every_parameter_trains(name, share, routing, with_cp):
     cond_cfg = dict(E4, share=share, routing=ROUTINGS[routing])
     # zero_init_residual would stop gradients at the first step
@@ -256,7 +271,7 @@ def test_unknown_archs_and_impossible_widths_are_named(name, kwargs, says):
         build(name, **kwargs)
 
 
-@pytest.mark.parametrize(
+@each_with_some(
     'of_checkpoint, of_network, says',
     [
         (dict(num_experts=4), dict(num_experts=8), 'checkpoint has 4 experts, the network 8'),
@@ -268,7 +283,6 @@ def test_unknown_archs_and_impossible_widths_are_named(name, kwargs, says):
         (dict(E4, start=1), E4, 'checkpoint has experts here, the network has none'),
     ],
 )
-@every_backbone
 def test_a_checkpoint_of_another_cond_cfg_is_refused(
     name, of_checkpoint, of_network, says, tmp_path
 ):

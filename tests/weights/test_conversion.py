@@ -45,8 +45,23 @@ SMALL = {
 }
 
 
+# One of each library and of most kinds of network; the others take minutes together.
+QUICK = (
+    ('timm', 'mobilenetv1_100'),
+    ('timm', 'tf_efficientnet_cc_b0_4e'),
+    ('torchvision', 'mobilenet_v3_small'),
+    ('torchvision', 'mnasnet0_5'),
+    ('mmdet', 'mobilenet_v2'),
+    ('mmpretrain', 'resnet18'),
+)
+
+
 def all_of(table):
     return [(library, arch) for library, archs in table.items() for arch in archs]
+
+
+def some_long(pairs):
+    return [pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.long) for pair in pairs]
 
 
 def load_backbone(cfg, checkpoint):
@@ -67,7 +82,7 @@ def their_features(network, source, image):
     return seen[0][-1] if isinstance(seen[0], tuple) else seen[0]
 
 
-@pytest.mark.parametrize('library, arch', all_of(SMALL))
+@pytest.mark.parametrize('library, arch', some_long(all_of(SMALL)))
 def test_converted_weights_compute_the_same(library, arch, original, save, tmp_path):
     network, dest = original(library, arch), tmp_path / 'converted.pth'
     suffix = '.safetensors' if library == 'timm' else '.pth'
@@ -110,7 +125,7 @@ def test_the_file_says_where_it_came_from(original, save, tmp_path):
     [
         ('timm', 'tf_efficientnet_cc_b0_4e', 'efficientnet-b0-condconv-e4', {}),
         ('torchvision', 'mobilenet_v2', 'mobilenet-v2', {}),
-        ('mmpretrain', 'resnet50', 'resnet50', {}),
+        pytest.param('mmpretrain', 'resnet50', 'resnet50', {}, marks=pytest.mark.long),
         # the kernel of the classifier, too, becomes experts
         ('timm', 'mobilenetv1_100', 'mobilenet-v1-condconv-e8', dict(conv_cfg=None)),
     ],
