@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import inference_detector, init_detector
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.deploy.detector import Detector, last_checkpoint
@@ -43,6 +45,21 @@ def test_finds_what_mmdet_finds(trained, image, tmp_path, kind):
     ]
     assert np.allclose([found['score'] for found in objects], above.scores, atol=1e-4)
     assert np.allclose([found['box'] for found in objects], above.bboxes, atol=1e-2)
+
+
+def test_a_box_that_scores_the_threshold_itself_is_neither_listed_nor_drawn(detector):
+    boxes = torch.tensor([[10.0, 10, 30, 30], [60, 50, 90, 80]])
+    found = InstanceData(
+        bboxes=boxes, labels=torch.tensor([0, 1]), scores=torch.tensor([0.5, 0.75])
+    )
+    sample = DetDataSample(pred_instances=found)
+    assert [each['score'] for each in detector.objects(sample, 0.5)] == [0.75]
+    assert detector.objects(sample, 0.75) == []
+
+    plain = np.full((90, 120, 3), 90, np.uint8)
+    assert (detector.draw(plain, sample, 0.5)[:40, :40] == 90).all()
+    assert (detector.draw(plain, sample, 0.5) != 90).any()
+    assert (detector.draw(plain, sample, 0.75) == 90).all()
 
 
 @pytest.mark.filterwarnings('error:.*out of bounds')
