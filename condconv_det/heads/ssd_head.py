@@ -1,16 +1,22 @@
 """SSD's head with the parts that mmdet's lacks."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmcv.cnn import build_conv_layer
 from mmdet.models.dense_heads import SSDHead
 from mmdet.models.losses import CrossEntropyLoss, smooth_l1_loss
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import bias_init_with_prob
 from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.nn import functional as F
 
 from condconv_det.layers.cond_cfg import parse_head_cond_cfg
+
+from .ssd_targets import Targets, batch_targets, serves
 
 HARD_NEGATIVE_SOFTMAX = dict(type='CrossEntropyLoss', use_sigmoid=False)
 
@@ -87,6 +93,80 @@ class CondConvSSDHead(SSDHead):
             for branch in self.cls_convs:
                 branch[-1].bias.data.fill_(bias_init_with_prob(self.prior_prob))
 
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        batch_gt_instances: Sequence[InstanceData],
+        batch_img_metas: Sequence[dict],
+        batch_gt_instances_ignore: Sequence[InstanceData] | None = None,
+    ) -> dict[str, list[Tensor]]:
+        """Losses of a batch, those of SSDHead, without its loop over images where that can be.
+
+        Args:
+            cls_scores, bbox_preds: of each level, as `forward` returns them.
+            batch_gt_instances, batch_img_metas, batch_gt_instances_ignore: of each image.
+        """
+        batched = serves(self.assigner, self.sampler, self.bbox_coder)
+        if not batched or self.reg_decoded_bbox or self.train_cfg['allowed_border'] >= 0:
+            return super().loss_by_feat(
+                cls_scores,
+                bbox_preds,
+                batch_gt_instances,
+                batch_img_metas,
+                batch_gt_instances_ignore,
+            )
+        anchors, valid = self._anchors(cls_scores, batch_img_metas)
+        targets = batch_targets(
+            anchors,
+            valid,
+            batch_gt_instances,
+            self.num_classes,
+            self.assigner,
+            self.bbox_coder,
+            self.train_cfg['pos_weight'],
+        )
+        loss_bbox = smooth_l1_loss(
+            _all_levels(bbox_preds, 4),
+            targets.boxes,
+            targets.has_object[..., None],
+            beta=self.train_cfg['smoothl1_beta'],
+            avg_factor=targets.avg_factor,
+        )
+        loss_cls = self._classification_loss(
+            _all_levels(cls_scores, self.cls_out_channels), targets
+        )
+        return dict(loss_cls=[loss_cls], loss_bbox=[loss_bbox])
+
+    def _anchors(self, cls_scores: list[Tensor], metas: Sequence[dict]) -> tuple[Tensor, Tensor]:
+        """Anchors [A, 4] of all levels, and which [B, A] of them lie on each image."""
+        sizes, device = [scores.shape[-2:] for scores in cls_scores], cls_scores[0].device
+        shapes = list(dict.fromkeys(tuple(meta['pad_shape'][:2]) for meta in metas))
+        anchors, valid = self.get_anchors(sizes, [dict(pad_shape=s) for s in shapes], device)
+        valid = torch.stack([torch.cat(flags) for flags in valid])
+        if not valid.any(1).all():
+            raise ValueError(f'images padded to {shapes} have no anchor of {sizes} on them')
+        if len(shapes) > 1:
+            valid = valid[[shapes.index(tuple(meta['pad_shape'][:2])) for meta in metas]]
+        return torch.cat(anchors[0]), valid.expand(len(metas), -1)
+
+    def _classification_loss(self, scores: Tensor, targets: Targets) -> Tensor:
+        """Of scores [B, A, C]: the sigmoid loss of all, or softmax with hard negatives."""
+        if self.use_sigmoid_cls:
+            return self.loss_cls(
+                scores.flatten(0, 1),
+                targets.labels.flatten(),
+                targets.label_weights.flatten(),
+                avg_factor=targets.avg_factor,
+            )
+        losses = F.cross_entropy(scores.mT, targets.labels, reduction='none')
+        losses = losses * targets.label_weights
+        hardest = losses.masked_fill(targets.has_object, 0).sort(descending=True)[0]
+        wanted = self.train_cfg['neg_pos_ratio'] * targets.has_object.sum(1, keepdim=True)
+        taken = torch.arange(losses.shape[1], device=losses.device) < wanted
+        negative = hardest.masked_fill(~taken, 0).sum()
+        return (losses.masked_fill(~targets.has_object, 0).sum() + negative) / targets.avg_factor
+
     def loss_by_feat_single(
         self,
         cls_score: Tensor,
@@ -121,3 +201,8 @@ class CondConvSSDHead(SSDHead):
             avg_factor=avg_factor,
         )
         return loss_cls, loss_bbox
+
+
+def _all_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
+    """[B, A, channels] of a prediction's maps [B, A' * channels, H, W]."""
+    return torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], 1)
