@@ -1,11 +1,12 @@
 import pytest
 import torch
+from mmdet.models import DetDataPreprocessor
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from condconv_det.deploy import ExportableDetector
 from condconv_det.deploy.suppression import suppress_at_once, suppress_by_image
-from condconv_det.deploy.write import prepare
+from condconv_det.deploy.write import describe, prepare
 
 SIZE = (64, 96)
 KINDS = ['SSD', 'SSD, sigmoid', 'SSDLite', 'RetinaNet', 'RetinaNet, SepBN']
@@ -88,6 +89,23 @@ def test_without_nms_it_gives_every_anchors_box_and_scores(kind, small_detector,
         )
         expected = logits.sigmoid() if kind == 'RetinaNet' else logits.softmax(-1)[:, :-1]
         torch.testing.assert_close(scores[index], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(mean=[10, 20, 30], std=[1, 2, 3], bgr_to_rgb=True),
+        dict(mean=[10, 20, 30], std=[1, 2, 3]),
+        dict(bgr_to_rgb=True),
+    ],
+    ids=str,
+)
+def test_a_file_pads_with_what_mmdets_preprocessing_makes_zero(options, small_detector):
+    model = small_detector()
+    model.data_preprocessor = DetDataPreprocessor(**options)
+    pixel = describe(ExportableDetector(model, SIZE))['pad_pixel']
+    padding = torch.tensor(pixel)[:, None, None].expand(3, *SIZE)
+    assert (model.data_preprocessor(dict(inputs=[padding], data_samples=None))['inputs'] == 0).all()
 
 
 @pytest.mark.parametrize('batch', [1, None], ids=['one image', 'any batch'])

@@ -49,6 +49,7 @@ def test_the_tested_versions_cover_what_setup_asks_for():
     [
         ('2.1.2', ''),
         ('2.14.1+cu130', ''),
+        ('2.14.1.post1', ''),
         ('2.9.0.dev1', ''),
         ('2.1.1', 'older than 2.1.2'),
         ('2.14.2', 'newer than 2.14.1'),
@@ -69,7 +70,7 @@ def test_a_working_environment_is_described():
     import torch
 
     assert lines['torch'].startswith(torch.__version__.split('+')[0])
-    assert {'cores', 'threads', 'GPUs', 'mmcv operators', 'Triton kernels'} <= set(lines)
+    assert {'cores', 'threads', 'GPUs', 'mmcv operators'} <= set(lines)
 
 
 def test_the_forks_stand_for_what_they_replace(tmp_path):
