@@ -33,8 +33,7 @@ print(json.dumps({'threads': torch.get_num_threads(), 'built for CUDA': torch.ve
 """,
     'condconv_det': """
 import json, condconv_det, mmcv._ext
-from condconv_det.ops import triton_matmul
-print(json.dumps({'operators': mmcv._ext.__file__, 'triton': triton_matmul._AVAILABLE}))
+print(json.dumps({'operators': mmcv._ext.__file__}))
 """,
 }
 
@@ -162,7 +161,6 @@ def main() -> int:
     found, error = probe(PROBES['condconv_det'])
     if found:
         line('mmcv operators', operators(found['operators']))
-        line('Triton kernels', 'on GPUs' if found['triton'] else 'not available')
     else:
         works = False
         line('condconv_det', 'does not import', error)

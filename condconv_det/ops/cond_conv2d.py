@@ -9,18 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
-from . import triton_matmul
 from .autocast import autocast_dtype, without_autocast
-from .kernels import (
-    GroupedConv,
-    GroupedPatches,
-    Kernel,
-    Matmul,
-    OneByOne,
-    Pair,
-    TritonMatmul,
-    mix_kernels,
-)
+from .kernels import GroupedConv, GroupedPatches, Kernel, Matmul, OneByOne, Pair, mix_kernels
 from .padding import same_padding
 
 Size = int | Pair
@@ -83,10 +73,11 @@ def cond_conv2d(
     dtype = autocast_dtype(x)
     if dtype is None:
         return _convolve(x, routing, weight, bias, stride, padding, dilation, groups)
-    with without_autocast(x):
-        x = x.to(dtype)
-        if x.is_cuda:  # reads half the bytes; a CPU would only spend time on rounding the experts
-            routing, weight = routing.to(dtype), weight.to(dtype)
+    x = x.to(dtype)
+    if x.is_cuda:  # reads half the bytes, and leaves autocast nothing to do
+        routing, weight = routing.to(dtype), weight.to(dtype)
+        return _convolve(x, routing, weight, bias, stride, padding, dilation, groups)
+    with without_autocast(x):  # a CPU would only spend time on rounding the experts
         return _convolve(x, routing, weight, bias, stride, padding, dilation, groups)
 
 
@@ -109,7 +100,7 @@ def _convolve(x, routing, weight, bias, stride, padding, dilation, groups) -> Te
 def choose_kernel(
     x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Kernel:
-    """A kernel by shape, from what `benchmarks/kernels.py` and docs/performance.md show."""
+    """A kernel by shape, from what `benchmarks/kernels.py` and docs/performance*.md show."""
     compiling = is_compiling()  # makes one code for all batch sizes, not one unrolled for each
     on_cpu = x.device.type == 'cpu'
     if groups > 1:
@@ -117,15 +108,12 @@ def choose_kernel(
         return take(stride, padding, dilation, groups)
     experts, out_channels, _, *kernel_size = weight.shape
     places = x.shape[2] * x.shape[3] // (stride[0] * stride[1])
-    if triton_matmul.pays(x, weight, places):
-        return TritonMatmul(stride, padding, dilation)
     kernels = len(x) if weight.dtype == x.dtype else max(len(x), experts)  # in x's type
     row = kernels * weight[0, 0].numel() * x.element_size()  # bytes, of one output channel
     mixed = row * out_channels
     blocked = on_cpu and not compiling and x.dtype not in HALF_TYPES
     pointwise = kernel_size == [1, 1] and (stride, padding) == ((1, 1), (0, 0))
-    # on large maps patches cost more than large kernels do
-    if not (pointwise or compiling or (on_cpu and 3 * places <= out_channels)):
+    if not (pointwise or compiling or _patches_pay(x, places, out_channels)):
         if blocked and len(x) > 1 and mixed > 6 * BLOCK_BYTES:
             return OneByOne(stride, padding, dilation)
         return GroupedConv(stride, padding, dilation)
@@ -134,6 +122,17 @@ def choose_kernel(
     if blocked and mixed > 2 * BLOCK_BYTES and places <= out_channels:
         block = max(BLOCK_BYTES // row, MIN_BLOCK)
     return Matmul(stride, padding, dilation, block)
+
+
+def _patches_pay(x: Tensor, places: int, out_channels: int) -> bool:
+    """Whether a product with patches takes less time than a convolution with groups.
+
+    On large maps patches cost more than large kernels do.
+    """
+    if x.device.type == 'cpu':
+        return 3 * places <= out_channels
+    # cuDNN is slow at many groups, the more so in 16 bits; one example is one group
+    return len(x) > 1 and places <= (8 if x.dtype in HALF_TYPES else 1) * out_channels
 
 
 def is_compiling() -> bool:

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .autocast import without_autocast
-from .triton_matmul import dense_conv
 
 Pair = tuple[int, int]
 Needs = tuple[bool, bool, bool]
@@ -271,14 +270,6 @@ class GroupedPatches(Kernel):
             else (kernel @ patches).flatten(1, 2)
         )
         return y.unflatten(2, self.out_size(x, weight))
-
-
-@dataclass(frozen=True)
-class TritonMatmul(Kernel):
-    """On a GPU: tiles of experts are mixed inside the matrix product, see `triton_matmul`."""
-
-    def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        return dense_conv(x, routing, weight, self.stride, self.padding, self.dilation)
 
 
 def _multiply(x: Tensor, routing: Tensor, weight: Tensor, block: int) -> Tensor:

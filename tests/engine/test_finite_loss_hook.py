@@ -56,13 +56,14 @@ class Net(BaseModel):
 
 
 class AutocastWrapper(OptimWrapper):
-    """mmengine's own AMP runs on GPUs alone."""
+    """Autocast where the model is; mmengine's own AMP runs on GPUs alone."""
 
     dtype = torch.bfloat16
 
     @contextmanager
     def optim_context(self, model):
-        with super().optim_context(model), torch.autocast('cpu', self.dtype):
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, self.dtype):
             yield
 
 

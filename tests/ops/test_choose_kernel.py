@@ -9,14 +9,7 @@ import torch
 from kernel_paths import MODULE
 
 from condconv_det.ops import kernels as kernels_module
-from condconv_det.ops.kernels import (
-    GroupedConv,
-    GroupedPatches,
-    Kernel,
-    Matmul,
-    OneByOne,
-    TritonMatmul,
-)
+from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Kernel, Matmul, OneByOne
 
 ONE, TWO = (1, 1), (2, 2)
 
@@ -53,16 +46,24 @@ def test_no_kernel_is_without_a_shape():
         if type(each) is ABCMeta and issubclass(each, Kernel) and not inspect.isabstract(each)
     }
     reached = {type(shape[-1]) for shape in SHAPES.args[1]}
-    # these two where there is a GPU or a compiler, below
-    assert reached | {TritonMatmul, GroupedPatches} == kernels
+    assert reached | {GroupedPatches} == kernels  # that one where there is a compiler, below
 
 
-def test_triton_is_chosen_where_it_pays():
-    with patch.object(MODULE.triton_matmul, 'pays', return_value=True):
-        kernel = MODULE.choose_kernel(
-            torch.empty(2, 8, 9, 9), torch.empty(4, 8, 8, 3, 3), TWO, ONE, ONE, 1
-        )
-    assert kernel == TritonMatmul(TWO, ONE, ONE)
+@pytest.mark.parametrize(
+    'batch, side, dtype, kernel',
+    [
+        (32, 10, torch.float32, Matmul(ONE, ONE)),
+        (32, 10, torch.bfloat16, Matmul(ONE, ONE)),
+        (32, 40, torch.float32, GroupedConv(ONE, ONE)),
+        (32, 40, torch.bfloat16, Matmul(ONE, ONE)),
+        (32, 50, torch.float16, GroupedConv(ONE, ONE)),
+        (1, 10, torch.bfloat16, GroupedConv(ONE, ONE)),
+    ],
+)
+def test_off_the_cpu_patches_serve_larger_maps_in_sixteen_bits(batch, side, dtype, kernel):
+    x = torch.empty(batch, 256, side, side, dtype=dtype, device='meta')
+    weight = torch.empty(8, 256, 256, 3, 3, dtype=dtype, device='meta')
+    assert MODULE.choose_kernel(x, weight, ONE, ONE, ONE, 1) == kernel
 
 
 def test_a_compiler_meets_no_convolution_whose_groups_are_the_batch():

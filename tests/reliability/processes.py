@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, distributed
 from torch.multiprocessing import start_processes
@@ -13,6 +14,8 @@ from torch.multiprocessing import start_processes
 
 def in_processes(number: int, work: Callable[[int], Any]) -> list:
     """What work(rank) returned in each of so many forks of this process."""
+    if torch.cuda.is_initialized():
+        pytest.skip('a process that has used a GPU cannot be forked: run this file by itself')
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
 
