@@ -54,8 +54,8 @@ browser:
 		apt-get install -y -qq --no-install-recommends chromium)
 
 gpu: $(INSTALLED)
-	$(BIN)/python -m pytest -q tests/ops tests/compat tests/engine tests/reliability tests/benchmarks
-	$(BIN)/python -m benchmarks.speed --device cuda --out work_dirs/speed-cuda
+	$(BIN)/python -m pytest -q -m gpu
+	$(BIN)/python -m benchmarks.speed --device cuda --minutes 8 --out work_dirs/speed-cuda
 	$(BIN)/python -m benchmarks.report work_dirs/speed-cuda/speed.json docs/performance-cuda.md
 
 format: $(INSTALLED)

@@ -14,6 +14,7 @@ import platform
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from benchmarks.networks import backbone_subjects, detector_subjects, networks_g
 from benchmarks.report import goals_table, label, summary, write_report
 from benchmarks.subject import Subject, check_same
 from benchmarks.timing import copy_bandwidth, peak_memory
-from condconv_det.analysis.interleave import interleave
+from condconv_det.analysis.interleave import Call, interleave
 
 LEVELS = ('layers', 'experts', 'backbones', 'detectors')
 MODES = ('inference', 'training')
@@ -36,14 +37,19 @@ BATCHES = dict(
     cuda=dict(inference=(1, 32, 128), training=(32, 128)),
 )
 QUICK_BATCHES = dict(inference=(1,), training=(2,))
-SETTINGS = dict(cpu=('float32',), cuda=('float32', 'bf16', 'bf16 channels-last'))
+SETTINGS = dict(
+    cpu=('float32',),
+    cuda=('bf16', 'bf16 channels-last', 'float32', 'bf16 CUDA graph', 'float32 CUDA graph'),
+)
 # Seconds of a row after which no round starts.
 BUDGET = dict(layers=1.5, experts=5, backbones=20, detectors=20)
 
 
-def subjects(quick: bool) -> list[Subject]:
-    """All that is measured, level by level."""
-    geometries = TYPICAL[:2] if quick else distinct([*TYPICAL, *networks_geometries()])
+def subjects(quick: bool, device: str = 'cpu') -> list[Subject]:
+    """All that is measured, level by level; of layers on a GPU the typical ones."""
+    geometries = TYPICAL[:2] if quick else TYPICAL
+    if not quick and device == 'cpu':
+        geometries = distinct([*TYPICAL, *networks_geometries()])
     found = [
         *layer_subjects(geometries),
         *expert_subjects(TYPICAL[:1] if quick else TYPICAL),
@@ -79,6 +85,8 @@ def rows_of(subject: Subject, args: argparse.Namespace) -> list[dict]:
         for setting in settings
         for mode in MODES
         for batch in batches[mode]
+        # launches are what a graph saves, and what one image waits for
+        if 'graph' not in setting or (mode, batch) == ('inference', 1)
     ]
 
 
@@ -102,12 +110,17 @@ def measure(
             layout = torch.channels_last
         inputs = [place(x, args.device, layout) for x in subject.inputs(row['batch'])]
         prepare = subject.training_step if training else subject.inference
-        autocast = torch.autocast(args.device, torch.bfloat16, enabled='bf16' in row['setting'])
+        graph = 'graph' in row['setting']
+        autocast = torch.autocast(
+            args.device, torch.bfloat16, 'bf16' in row['setting'], cache_enabled=not graph
+        )
         calls = {}
         for name, form in forms.items():
             lay_out(form, layout)
             with autocast:
                 calls[name] = autocast(prepare(form, *inputs))
+            if graph:
+                calls[name] = captured(calls[name])
         passes = subject.training_passes if training else 1
         yield dict(
             row,
@@ -116,6 +129,19 @@ def measure(
             expert_bytes=size,
             expert_seconds={name: passes * size[name] / bandwidth for name in forms},
         )
+
+
+def captured(call: Call) -> Call:
+    """The same on a GPU by one launch: replays what it put into a CUDA graph."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):  # allocations and choices of the first calls stay outside
+        for _ in range(3):
+            call()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
 
 
 def machine(device: str) -> dict:
@@ -162,6 +188,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         '--channels-last', action='store_true', help='images in that layout, in float32'
     )
     parser.add_argument('--rounds', type=int, default=9, help='at most; long ones fewer')
+    parser.add_argument(
+        '--minutes', type=float, default=float('inf'), help='after which no row starts'
+    )
     parser.add_argument('--quick', action='store_true', help='tiny sizes, one round: does it run?')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/speed'))
     args = parser.parse_args(argv)
@@ -176,8 +205,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     date = datetime.date.today().isoformat()
     results['runs'].append(dict(command=command, date=date, copy_bandwidth=bandwidth))
     print(f'{results["machine"]}, copies {bandwidth / 1e9:.1f} GB/s; median ms, (ratio to plain)')
-    for subject in subjects(args.quick):
-        if args.level not in (None, subject.level):
+    deadline = time.monotonic() + 60 * args.minutes
+    for subject in subjects(args.quick, args.device):
+        if args.level not in (None, subject.level) or time.monotonic() > deadline:
             continue
         rows = [row for row in rows_of(subject, args) if label(row) not in measured]
         rows = [row for row in rows if re.search(args.only, label(row))]
@@ -187,6 +217,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             results['rows'].append(row)
             save(path, results)
             print(summary(row), flush=True)
+            if time.monotonic() > deadline:
+                break
     if results['rows']:
         print('\n' + goals_table(results['rows']))
         print(f'\n{path}, {write_report(path, args.out / "speed.md")}')

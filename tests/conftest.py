@@ -30,6 +30,14 @@ def pytest_collectstart() -> None:
     import condconv_det  # noqa: F401
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker('gpu'):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip('needs a GPU')
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays; mmengine has the garbage collector look at it for each data set."""
     gc.freeze()

@@ -38,7 +38,7 @@ def test_peak_memory_does_not_count_what_was_held_before():
     assert timing.peak_memory(release_then_take, 'cpu') == 4 * 2**10
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 def test_peak_memory_on_a_gpu():
     x = torch.ones(2**20, device='cuda')
     assert timing.peak_memory(lambda: x.sin().cos(), 'cuda') == 2 * x.nbytes

@@ -177,7 +177,7 @@ def test_the_loss_counts_even_where_the_step_is_skipped(train):
         train(Net(fails_at=2), wrapper=SkippingWrapper)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 def test_mmengines_amp_on_a_gpu_stops_at_the_layer_too(train, dtype):
     def amp(optimizer):

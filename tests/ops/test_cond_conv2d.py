@@ -124,7 +124,7 @@ def test_bad_input_is_named(changes, error, says):
         cond_conv2d(**arguments(**changes))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 @pytest.mark.parametrize('kind', KINDS)
 @given(data=st.data())
 def test_cuda_equals_cpu(kind, data):
@@ -134,6 +134,11 @@ def test_cuda_equals_cpu(kind, data):
     there = [t if t is None else t.detach().cuda().requires_grad_() for t in here]
     y, expected = cond_conv2d(*there, *how), cond_conv2d(*here, *how)
     torch.testing.assert_close(y.cpu(), expected)
+    with torch.autocast('cuda', torch.bfloat16):
+        rounded = cond_conv2d(*(t if t is None else t.detach().float() for t in there), *how)
+    assert rounded.dtype == torch.bfloat16
+    bound = 0.03 * expected.abs().amax() if expected.numel() else 0
+    torch.testing.assert_close(rounded.cpu().double(), expected, rtol=0, atol=float(bound) + 1e-6)
     y.sum().backward()
     expected.sum().backward()
     for mine, theirs in zip(there, here):

@@ -96,7 +96,7 @@ def test_sync_bn_trains_a_detector_as_one_process_does_on_the_whole_batch(
             assert_near(each[part], values)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 def test_sync_bn_trains_as_one_process_does_on_the_whole_batch():
     def step(model, x):
         model.cuda().train()(x.cuda()).square().mean().backward()

@@ -86,7 +86,7 @@ def test_agrees_with_compiled_mmcv(case: str):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 def test_cuda_agrees_with_compiled_mmcv():
     for case in CASES:
         for name, found, expected in compared(case, 'cuda'):
