@@ -79,7 +79,7 @@ def record_routing(
     infos = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
     groupings = [_group_by_class(loader.dataset, infos)]
     if group_by is not None:
-        groupings.append(_group_by_attribute(loader.dataset, infos, group_by))
+        groupings.append(group_by_attribute(loader.dataset, infos, group_by))
 
     model.to(get_device()).eval()
     try:
@@ -128,7 +128,17 @@ def _group_by_class(dataset: Dataset, infos: Sequence[dict]) -> Grouping:
     return Grouping.from_labels(BY_CLASS, names, labels)
 
 
-def _group_by_attribute(dataset: Dataset, infos: Sequence[dict], key: str) -> Grouping:
+def group_by_attribute(dataset: Dataset, infos: Sequence[dict], key: str) -> Grouping:
+    """Groups a data set's images by a key that they have in its COCO json.
+
+    Args:
+        dataset: mmdet's CocoDataset.
+        infos: of its images, `dataset.get_data_info`'s.
+        key: its values are the groups, up to 50.
+
+    Raises:
+        ValueError: the data set is another, an image lacks the key, or it has more values.
+    """
     if not isinstance(dataset, CocoDataset):
         raise ValueError(
             f'images are grouped by {key!r} of a COCO json, which {type(dataset).__name__} has not'

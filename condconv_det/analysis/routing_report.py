@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from html import escape
@@ -12,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
+
+from condconv_det.weights.files import folder_written_whole
 
 from .routing import chance_ratio, summarize, variance_ratio
 from .routing_figures import (
@@ -65,22 +65,10 @@ def analyze_routing(
         OSError: `out` cannot be written.
         ValueError, FileNotFoundError, CheckpointError: see `record_routing`.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise FileExistsError(
-            f'{out} exists and is not an empty folder; name another, or remove it'
-        )
-    partial = out.resolve().with_name(f'.{out.name}.partial-{os.getpid()}')
-    try:  # before the network runs, so as not to find out afterwards
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise OSError(f'{out} cannot be written: {error.strerror}') from error
-    try:
+    with folder_written_whole(out) as partial:  # before the network runs
         records = record_routing(cfg, checkpoint, group_by)
         title = f'{Path(cfg.filename or "config").stem}, {Path(checkpoint).name}'
         summary = write_report(records, title, partial)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return summary
 
 

@@ -1,5 +1,7 @@
 """Checkpoint files: any library's are read, ours are written."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +83,33 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes its final name when the block ends, and goes if that fails.
+
+    Args:
+        path: final name; its parent is made if need be.
+
+    Raises:
+        FileExistsError: there is a file, or a folder that holds anything; raised before the block.
+        OSError: nothing can be written there; raised before the block.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(
+            f'{path} exists and is not an empty folder; name another, or remove it'
+        )
+    partial = path.resolve().with_name(f'.{path.name}.partial-{os.getpid()}')
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise OSError(f'{path} cannot be written: {error.strerror}') from error
+    try:
+        yield partial
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
