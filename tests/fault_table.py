@@ -54,6 +54,10 @@ def to_markdown(
         'name the first test that failed; (long) is one of those that take minutes. Written by',
         f'    {command} --only {only!r}' if only else f'    {command}',
     ]
+    if any(
+        verdict(found.get(f.id, {})) == 'not tried' for found in suites.values() for f in faults
+    ):
+        parts.append('Not tried: the run was ended before its turn came.')
     for name, found in suites.items():
         head = [f'room, {name}', 'faults', 'caught', 'missed', 'unknown']
         parts.append(_table(head, totals(faults, found)))
