@@ -14,7 +14,7 @@ import torch
 
 from condconv_det.study.plan import Study
 from condconv_det.study.report import write_report
-from condconv_det.study.runs import plan_runs, write_configs
+from condconv_det.study.runs import Run, best_rates, plan_runs, write_configs
 from condconv_det.study.trainings import Trainings
 
 TOOLS = Path(__file__).parent
@@ -43,6 +43,22 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def choose_rates(
+    study: Study, trainings: Trainings, args: argparse.Namespace
+) -> tuple[Study, dict[Run, str]]:
+    """The study with each arm at its best learning rate, and the runs that failed on the way."""
+    grid = study.at_all_rates()
+    runs = plan_runs(grid, args.out)
+    failed = trainings.carry_out(runs)
+    (args.out / 'learning_rates').mkdir(exist_ok=True)
+    table, _ = write_report(grid, runs, args.out / 'learning_rates', args.resamples)
+    trainings.say(f'\n{table}')
+    try:
+        return study.at_rates(best_rates(study, runs)), failed
+    except ValueError as error:
+        sys.exit(f'error: {error}')
+
+
 def main() -> None:
     args = parse_args()
     # to the same place from all threads, whatever one of them does to sys.stdout meanwhile
@@ -53,12 +69,15 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         threads = args.threads or max(1, torch.get_num_threads() // args.jobs)
         trainings = Trainings(TOOLS, args.out, args.jobs, threads, say)
-        write_configs(study, args.out)
+        write_configs(study.at_all_rates() if study.learning_rates else study, args.out)
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f'error: {error}')
-    runs = plan_runs(study, args.out)
     with trainings:
-        failed = trainings.carry_out(runs)
+        failed = {}
+        if study.learning_rates:
+            study, failed = choose_rates(study, trainings, args)
+        runs = plan_runs(study, args.out)
+        failed |= trainings.carry_out(runs)
         table, files = write_report(study, runs, args.out, args.resamples)
         say(f'\n{table}')
         say(f'also in {args.out}: {", ".join(files)}')

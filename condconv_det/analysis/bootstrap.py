@@ -97,6 +97,20 @@ def mean_average_precision(classes: Sequence[ClassMatches], times: ndarray) -> f
     return float(np.mean(known)) if known else float('nan')
 
 
+def grouped_map(
+    classes: Sequence[ClassMatches], times: ndarray, groups: Sequence[ndarray] | None
+) -> float:
+    """The mean over groups of images of their mAP; that of all images without groups.
+
+    Args:
+        classes, times: see `mean_average_precision`.
+        groups: each [N], 1 for the images that belong to it and 0 for others.
+    """
+    if groups is None:
+        return mean_average_precision(classes, times)
+    return float(np.nanmean([mean_average_precision(classes, times * group) for group in groups]))
+
+
 RECALLS = np.linspace(0, 1, 101)
 
 
@@ -117,7 +131,10 @@ def _average_precision(matches: ClassMatches, times: ndarray) -> float | None:
 
 
 def resample_maps(
-    runs: Sequence[Sequence[ClassMatches]], num_resamples: int, seed: int = 0
+    runs: Sequence[Sequence[ClassMatches]],
+    num_resamples: int,
+    seed: int = 0,
+    groups: Sequence[ndarray] | None = None,
 ) -> ndarray:
     """mAP of each detector on the same resamples of the images.
 
@@ -125,6 +142,7 @@ def resample_maps(
         runs: each detector's matches, of one annotation file.
         num_resamples: R, how many.
         seed: of the draws.
+        groups: see `grouped_map`; None takes all images as one.
 
     Returns:
         [len(runs), R].
@@ -134,7 +152,7 @@ def resample_maps(
     maps = np.empty((len(runs), num_resamples))
     for resample in range(num_resamples):
         times = np.bincount(rng.integers(num_images, size=num_images), minlength=num_images)
-        maps[:, resample] = [mean_average_precision(classes, times) for classes in runs]
+        maps[:, resample] = [grouped_map(classes, times, groups) for classes in runs]
     return maps
 
 

@@ -1,27 +1,44 @@
 """Learning rates for experts."""
 
+import inspect
+import logging
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 from torch import nn
 
 from condconv_det.layers.expert_fans import has_expert_axis
+
+# Whose step does not grow with the gradient; of them these shrink weights by the learning rate
+# alone, the others add weight decay to the gradient.
+ADAM_KIND = ('Adam', 'AdamW', 'Adamax', 'NAdam', 'RMSprop')
+DECOUPLED = ('AdamW',)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor with one `paramwise_cfg` more, `expert_lr_mult`.
 
-    It multiplies the learning rate of the experts of all routed layers, on top of what the other
-    options make of it; routers, norms and biases, which all experts share, keep theirs. With
-    sigmoid routing at 0.5 an optimiser whose step does not grow with the gradient, such as Adam,
-    moves the mixed kernel E/2 times as far as a plain one: `expert_lr_mult=2/E` takes that back.
-    Weight decay, which AdamW and SGD multiply by the learning rate, shrinks with it.
+    A number multiplies the learning rate of the experts of all routed layers, on top of what the
+    other options make of it; routers, norms and biases, which all experts share, keep theirs.
+
+    'matched' sets rate and weight decay so that the mixed kernel moves and decays as a plain one
+    does, while all routing weights are alike (sigmoid 1/2, softmax 1/E). There, an expert's
+    gradient is the kernel's times the routing weight, and a step of all experts adds up to:
+
+    | | kind of Adam | SGD |
+    |---|---|---|
+    | sigmoid | E/2 plain steps: rate 2/E, decay E/2 | E/4: rate 4/E, decay E/4 |
+    | softmax | one plain step: 1, 1 | 1/E: rate E, decay 1/E |
+
+    Two things stay unmatched, and are warned of: weight decay that is added to the gradient of a
+    kind of Adam, and clipping by the total norm, in which E experts weigh other than one kernel.
 
     Raises:
-        ValueError: `expert_lr_mult` is not above 0, the optimizer has no `lr`, or the network has
-            no experts that train.
+        ValueError: `expert_lr_mult` is neither above 0 nor 'matched', the optimizer has no `lr` or
+            is none that can be matched, or the network has no experts that train.
     """
 
     def _validate_cfg(self) -> None:
@@ -29,10 +46,36 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if 'expert_lr_mult' not in self.paramwise_cfg:
             return
         mult = self.paramwise_cfg['expert_lr_mult']
-        if not isinstance(mult, int | float) or not mult > 0:
-            raise ValueError(f'paramwise_cfg.expert_lr_mult must be above 0, got {mult!r}')
+        if mult != 'matched' and not (isinstance(mult, int | float) and mult > 0):
+            raise ValueError(
+                f"paramwise_cfg.expert_lr_mult must be above 0 or 'matched', got {mult!r}"
+            )
         if self.base_lr is None:
             raise ValueError('paramwise_cfg.expert_lr_mult multiplies optimizer.lr, which is unset')
+        if mult == 'matched':
+            self._check_matched()
+
+    def _check_matched(self) -> None:
+        kind = self.optimizer_cfg['type']
+        self.kind = kind if isinstance(kind, str) else kind.__name__
+        if self.kind not in ('SGD', *ADAM_KIND):
+            raise ValueError(
+                f"paramwise_cfg.expert_lr_mult='matched' knows SGD, {', '.join(ADAM_KIND)}, got "
+                f'{self.kind}: give the number by which the rate of experts is multiplied'
+            )
+        default = inspect.signature(OPTIMIZERS.get(self.kind)).parameters['weight_decay'].default
+        self.decay = default if self.base_wd is None else self.base_wd
+        unmatched = []
+        if self.decay and self.kind in ADAM_KIND and self.kind not in DECOUPLED:
+            unmatched.append(f'the weight decay of {self.kind}, which AdamW would match')
+        if 'max_norm' in (self.optim_wrapper_cfg.get('clip_grad') or {}):
+            unmatched.append('clip_grad, in whose norm E experts weigh other than one kernel')
+        if unmatched:
+            print_log(
+                f"expert_lr_mult='matched' does not match {' and '.join(unmatched)}",
+                'current',
+                logging.WARNING,
+            )
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
@@ -46,6 +89,19 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'{type(module).__name__} has no experts that train: leave out '
                 f'paramwise_cfg.expert_lr_mult or set a cond_cfg'
             )
+        mult = self.paramwise_cfg['expert_lr_mult']
+        layers = {id(getattr(layer, 'weight', None)): layer for layer in module.modules()}
         for group in experts:
-            lr = group.get('lr', self.base_lr)
-            group['lr'] = lr * self.paramwise_cfg['expert_lr_mult']
+            rate = mult
+            if mult == 'matched':
+                rate = self._matched_rate(layers[id(group['params'][0])])
+                # weights decay by rate times decay
+                group['weight_decay'] = group.get('weight_decay', self.decay) / rate
+            group['lr'] = group.get('lr', self.base_lr) * rate
+
+    def _matched_rate(self, layer: nn.Module) -> float:
+        """What makes the steps of all experts, mixed, one step of a plain kernel."""
+        sigmoid = layer.activation == 'sigmoid'
+        if self.kind == 'SGD':
+            return 4 / layer.num_experts if sigmoid else layer.num_experts
+        return 2 / layer.num_experts if sigmoid else 1.0

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from torch import nn
 
 from .cond_conv2d import OWN_ROUTER, CondConv2d
+from .expert_start import check_init
 from .router import Router, check_keys, check_num_experts, check_routing
 
 SHARES = ('layer', 'block', 'network')
@@ -20,12 +21,14 @@ class CondCfg:
         share: who has a router: each "layer" (the paper's baseline), each "block", the "network".
         routing: arguments of `Router`; with `hierarchical=True` each router also sees the weights
             of the one before it.
+        init: where experts start, one by one ('paper') or as 'one-kernel', see `expert_start`.
     """
 
     num_experts: int
     start: int
     share: str = 'layer'
     routing: dict = field(default_factory=lambda: dict(OWN_ROUTER))
+    init: str = 'paper'
 
     @classmethod
     def parse(
@@ -50,6 +53,7 @@ class CondCfg:
         if parsed.share not in SHARES:
             raise ValueError(f'cond_cfg.share must be one of {SHARES}, got {parsed.share!r}')
         check_routing('cond_cfg.routing', parsed.routing)
+        check_init('cond_cfg.init', parsed.init)
         if parsed.share == 'network' and parsed.routing.get('hierarchical'):
             raise ValueError(
                 "cond_cfg: hierarchical routing needs several routers, share='network' has one"
@@ -63,8 +67,11 @@ class CondCfg:
     def conv(self, conv: nn.Conv2d, own_router: bool) -> CondConv2d:
         """The routed layer for a plain one's place."""
         routing = self.routing if own_router else None
-        routed = CondConv2d.from_conv(conv, self.num_experts, routing)
-        routed.activation = self.routing.get('activation', 'sigmoid')
+        routed = CondConv2d.from_conv(conv, self.num_experts, routing, self.init)
+        activation = self.routing.get('activation', OWN_ROUTER['activation'])
+        if routed.activation != activation:
+            routed.activation = activation
+            routed.reset_parameters()
         return routed
 
 
@@ -76,8 +83,9 @@ def parse_head_cond_cfg(cond_cfg: dict | None) -> dict | None:
     """
     if cond_cfg is None:
         return None
-    check_keys('cond_cfg', cond_cfg, ['num_experts', 'routing'], required=['num_experts'])
+    check_keys('cond_cfg', cond_cfg, ['num_experts', 'routing', 'init'], required=['num_experts'])
     check_num_experts(cond_cfg['num_experts'])
+    check_init('cond_cfg.init', cond_cfg.get('init', 'paper'))
     routing = cond_cfg.get('routing', {})
     check_routing('cond_cfg.routing', routing)
     if routing.get('hierarchical'):

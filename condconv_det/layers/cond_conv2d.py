@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from condconv_det.ops import cond_conv2d, same_padding
 
 from .expert_fans import mark_expert_axis
+from .expert_start import check_init, keep_experts, start_experts
 from .router import Router, check_num_experts, check_routing
 from .static_weights import load_kernel, load_router
 
@@ -29,6 +30,7 @@ class CondConv2d(nn.Conv2d):
         padding: as in `nn.Conv2d`; 'same' is TensorFlow's, at any stride.
         num_experts: E, at least 1.
         routing: arguments of the layer's own `Router`; None if routing weights come with each call.
+        init: where experts start, one by one ('paper') or as 'one-kernel', see `expert_start`.
 
     A state dict with a plain kernel loads as experts that mix to it, see `static_weights`.
 
@@ -59,8 +61,10 @@ class CondConv2d(nn.Conv2d):
         *,
         num_experts: int,
         routing: dict | None = OWN_ROUTER,
+        init: str = 'paper',
     ) -> None:
         check_num_experts(num_experts)
+        check_init('init', init)
         check_routing('routing', routing or {})
         if isinstance(padding, str) and padding not in ('same', 'valid'):
             raise ValueError(
@@ -84,16 +88,26 @@ class CondConv2d(nn.Conv2d):
         self.num_experts = num_experts
         experts = self.weight.new_empty(num_experts, *self.weight.shape)
         self.weight = mark_expert_axis(nn.Parameter(experts))
+        self.init = init
+        # of whichever router mixes the experts
+        self.activation = (routing or {}).get('activation', OWN_ROUTER['activation'])
         self.reset_parameters()
         self.router = None
-        self.activation = OWN_ROUTER['activation']  # of whichever router mixes the experts
         if routing is not None:
             self.router = Router(in_channels, num_experts, **routing).to(self.weight)
-            self.activation = self.router.activation
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if hasattr(self, 'init'):  # not yet while the plain layer is built
+            start_experts(self)
 
     @classmethod
     def from_conv(
-        cls, conv: nn.Conv2d, num_experts: int, routing: dict | None = OWN_ROUTER
+        cls,
+        conv: nn.Conv2d,
+        num_experts: int,
+        routing: dict | None = OWN_ROUTER,
+        init: str = 'paper',
     ) -> 'CondConv2d':
         """A routed layer for the place of a plain one: its geometry, with weights of its own.
 
@@ -117,6 +131,7 @@ class CondConv2d(nn.Conv2d):
             conv.weight.dtype,
             num_experts=num_experts,
             routing=routing,
+            init=init,
         )
 
     def forward(self, x: Tensor, routing: Tensor | None = None) -> Tensor:
@@ -152,6 +167,8 @@ class CondConv2d(nn.Conv2d):
         load_kernel(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
         mark_expert_axis(self.weight)  # may be another parameter, as in the methods below
+        if prefix + 'weight' in state_dict:
+            keep_experts(self)
 
     def _apply(self, fn, recurse: bool = True):
         """`fn` sees the experts as one convolution's, whose memory format it may change in vain."""

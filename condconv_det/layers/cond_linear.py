@@ -7,6 +7,7 @@ from condconv_det.ops import cond_linear
 
 from .cond_conv2d import OWN_ROUTER
 from .expert_fans import mark_expert_axis
+from .expert_start import check_init, keep_experts, start_experts
 from .router import Router, check_num_experts, check_routing
 from .static_weights import load_kernel, load_router
 
@@ -21,6 +22,7 @@ class CondLinear(nn.Linear):
             experts.
         num_experts: E, at least 1.
         routing: arguments of the layer's `Router`, which looks at the layer's input.
+        init: where experts start, see `CondConv2d`.
 
     Shapes:
         [B, Cin] -> [B, Cout]; weight: [E, Cout, Cin], bias: [Cout].
@@ -39,16 +41,24 @@ class CondLinear(nn.Linear):
         *,
         num_experts: int,
         routing: dict = OWN_ROUTER,
+        init: str = 'paper',
     ) -> None:
         check_num_experts(num_experts)
+        check_init('init', init)
         check_routing('routing', routing)
         super().__init__(in_features, out_features, bias, device, dtype)
         self.num_experts = num_experts
         experts = self.weight.new_empty(num_experts, *self.weight.shape)
         self.weight = mark_expert_axis(nn.Parameter(experts))
+        self.init = init
+        self.activation = routing.get('activation', OWN_ROUTER['activation'])
         self.reset_parameters()
         self.router = Router(in_features, num_experts, **routing).to(self.weight)
-        self.activation = self.router.activation
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if hasattr(self, 'init'):  # not yet while the plain layer is built
+            start_experts(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return cond_linear(x, self.router(x), self.weight, self.bias)
@@ -58,6 +68,8 @@ class CondLinear(nn.Linear):
         load_kernel(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
         mark_expert_axis(self.weight)  # may be another parameter, as in the methods below
+        if prefix + 'weight' in state_dict:
+            keep_experts(self)
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
         super()._apply(fn, recurse)

@@ -1,18 +1,22 @@
 """A study file read: what it compares."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from numpy import ndarray
 
 from condconv_det.analysis.configs import errors_named, load_config
+from condconv_det.analysis.groups import image_groups
 from condconv_det.layers.cond_cfg import check_keys
 
 from .work_dirs import schedule_options
 
 SPLITS = ('val', 'test')
+METRICS = ('CocoMetric', 'GroupedCocoMetric')
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,22 @@ class Arm:
         """COCO json of a split."""
         return self.cfg[f'{split}_evaluator'].ann_file
 
+    @property
+    def metric(self) -> str:
+        """The figure that counts, as validation logs it."""
+        return f'coco/{self.cfg.val_evaluator.get("group_by", "bbox")}_mAP'
+
+    def at_rate(self, rate: float) -> 'Arm':
+        """The arm and its baseline at another learning rate, which their names say."""
+        cfg = self.cfg.copy()
+        cfg.optim_wrapper.optimizer.lr = rate
+        return replace(self, name=named(self.name, rate), cfg=cfg)
+
+    def groups(self, split: str) -> list[ndarray] | None:
+        """The groups of images whose mAP's mean counts; None where all are one."""
+        key = self.cfg[f'{split}_evaluator'].get('group_by')
+        return list(image_groups(self.annotations(split), key).values()) if key else None
+
     def classes(self, split: str) -> tuple[str, ...] | None:
         """Those of a split that count; None is all."""
         return self.cfg[f'{split}_dataloader'].dataset.get('metainfo', {}).get('classes')
@@ -50,12 +70,34 @@ class Study:
         baseline: the arm that the others are compared with, unless they name one of their own.
         seeds: one training of each arm for each.
         epochs: of every training.
+        learning_rates: from which each arm gets the one that is best on val with the first seed;
+            None leaves the configs'.
     """
 
     arms: dict[str, Arm] = field(repr=False)
     baseline: str
     seeds: tuple[int, ...]
     epochs: int
+    learning_rates: tuple[float, ...] | None = None
+
+    def at_all_rates(self) -> 'Study':
+        """Every arm at every learning rate, with the first seed."""
+        arms = [
+            replace(arm.at_rate(rate), baseline=named(arm.baseline, rate))
+            for arm in self.arms.values()
+            for rate in self.learning_rates
+        ]
+        baseline = named(self.baseline, self.learning_rates[0])
+        return Study({arm.name: arm for arm in arms}, baseline, self.seeds[:1], self.epochs)
+
+    def at_rates(self, rates: Mapping[str, float]) -> 'Study':
+        """Every arm at its own learning rate, with all seeds."""
+        arms = [
+            replace(arm.at_rate(rates[arm.name]), baseline=named(arm.baseline, rates[arm.baseline]))
+            for arm in self.arms.values()
+        ]
+        baseline = named(self.baseline, rates[self.baseline])
+        return Study({arm.name: arm for arm in arms}, baseline, self.seeds, self.epochs)
 
     @classmethod
     def fromfile(cls, path: Path) -> 'Study':
@@ -89,6 +131,9 @@ class Study:
         for name in arms:
             if not re.fullmatch(r'\w[\w.-]*', name):
                 raise ValueError(f'{path}: an arm is named like a folder, got {name!r}')
+        rates = given.get('learning_rates')
+        if rates is not None:
+            _check_rates(path, rates, arms)
         ordered = _in_order_of_start(path, arms)
         read = {
             name: _read_arm(path, name, arms[name], baselines[name], epochs) for name in ordered
@@ -99,7 +144,28 @@ class Study:
                 raise ValueError(
                     f'{path}: arms are compared on one {split} set, got {sorted(files)}'
                 )
-        return cls(read, given['baseline'], tuple(seeds), epochs)
+        return cls(read, given['baseline'], tuple(seeds), epochs, rates and tuple(rates))
+
+
+def named(arm: str, rate: float) -> str:
+    """An arm's name at a learning rate."""
+    return f'{arm}_lr{rate:g}'
+
+
+def _check_rates(path: Path, rates: Any, arms: dict[str, dict]) -> None:
+    numbers = isinstance(rates, list | tuple) and all(
+        isinstance(rate, int | float) and rate > 0 for rate in rates
+    )
+    if not numbers or len(set(rates)) < 2:
+        raise ValueError(
+            f'{path}: learning_rates must be two or more above 0 to choose from, got {rates!r}'
+        )
+    started = [name for name, arm in arms.items() if arm.get('start_from')]
+    if started:
+        raise ValueError(
+            f'{path}: learning_rates are chosen for arms that start on their own, {started} start '
+            f'from others: set optimizer.lr in their cfg_options and leave learning_rates out'
+        )
 
 
 def _are_seeds(seeds: Any) -> bool:
@@ -143,6 +209,6 @@ def _read_arm(path: Path, name: str, arm: dict, baseline: str, epochs: int) -> A
         cfg.default_hooks.checkpoint.update(max_keep_ckpts=2, save_best=None)
     for split in SPLITS:
         evaluator = cfg.get(f'{split}_evaluator')
-        if not isinstance(evaluator, dict) or evaluator.get('type') != 'CocoMetric':
+        if not isinstance(evaluator, dict) or evaluator.get('type') not in METRICS:
             raise ValueError(f'{label}: {split}_evaluator must be one CocoMetric, got {evaluator}')
     return Arm(name, cfg, baseline, arm.get('start_from'))

@@ -13,8 +13,8 @@ from numpy import ndarray
 from condconv_det.analysis.bootstrap import (
     ClassMatches,
     difference_interval,
+    grouped_map,
     match_detections,
-    mean_average_precision,
     resample_maps,
 )
 from condconv_det.analysis.cost import build_network, image_size, measure_config
@@ -96,8 +96,11 @@ def make_rows(study: Study, runs: Sequence[Run], num_resamples: int) -> list[Row
     resampled: dict[str, dict[tuple[str, int], ndarray]] = {}
     for split in SPLITS:
         matches = {(run.arm, run.seed): _match(study, run, split) for run in done}
-        maps[split] = {key: _whole_map(found) for key, found in matches.items()}
-        drawn = resample_maps(list(matches.values()), num_resamples) if matches else []
+        groups = next(iter(study.arms.values())).groups(split)
+        maps[split] = {key: _whole_map(found, groups) for key, found in matches.items()}
+        drawn = (
+            resample_maps(list(matches.values()), num_resamples, groups=groups) if matches else []
+        )
         resampled[split] = dict(zip(matches, drawn))
     # one that never trained may not even build
     arms = [arm for arm in study.arms.values() if any(run.arm == arm.name for run in done)]
@@ -143,8 +146,8 @@ def _match(study: Study, run: Run, split: str) -> list[ClassMatches]:
     )
 
 
-def _whole_map(matches: Sequence[ClassMatches]) -> float:
-    return mean_average_precision(matches, np.ones(len(matches[0].num_boxes), int))
+def _whole_map(matches: Sequence[ClassMatches], groups: Sequence[ndarray] | None) -> float:
+    return grouped_map(matches, np.ones(len(matches[0].num_boxes), int), groups)
 
 
 def to_markdown(rows: Sequence[Row], study: Study) -> str:
@@ -214,7 +217,7 @@ def write_report(
     with written_whole(out / CURVES) as partial:
         plot_curves(
             list(work_dirs.values()),
-            ['coco/bbox_mAP'],
+            [next(iter(study.arms.values())).metric],
             partial,
             list(work_dirs),
             xlabel='epoch (validation set)',

@@ -1,11 +1,12 @@
 """The trainings that a study asks for, and what is left of each to do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from condconv_det.weights.files import written_whole
 
-from .plan import SPLITS, Study
+from .plan import SPLITS, Study, named
 from .work_dirs import is_trained, read_metrics
 
 
@@ -16,6 +17,7 @@ class Run:
     Args:
         arm, seed, epochs: what to train, and how long.
         out: folder of the whole study.
+        metric: the figure that counts, as tests name it.
         start: the run whose checkpoint this one starts from.
     """
 
@@ -23,6 +25,7 @@ class Run:
     seed: int
     epochs: int
     out: Path
+    metric: str = 'coco/bbox_mAP'
     start: 'Run | None' = None
 
     @property
@@ -44,6 +47,10 @@ class Run:
     @property
     def is_done(self) -> bool:
         return not self.commands()
+
+    def measured(self, split: str) -> float:
+        """The metric on a split of a run that is done; 0 where nothing was detected."""
+        return read_metrics(self.work_dir / split).get(self.metric, 0)
 
     def commands(self) -> list[tuple[str, ...]]:
         """What is left to do: command lines of tools/, without their folder."""
@@ -89,8 +96,24 @@ def plan_runs(study: Study, out: Path) -> list[Run]:
             for arm in study.arms.values():
                 if (arm.start_from is None) == starts_alone:
                     start = runs.get((arm.start_from, seed))
-                    runs[arm.name, seed] = Run(arm.name, seed, study.epochs, out, start)
+                    runs[arm.name, seed] = Run(arm.name, seed, study.epochs, out, arm.metric, start)
     return list(runs.values())
+
+
+def best_rates(study: Study, runs: Sequence[Run]) -> dict[str, float]:
+    """The learning rate at which each arm of a study is best on val, among runs that are done.
+
+    Raises:
+        ValueError: of an arm none is done.
+    """
+    on_val = {run.arm: run.measured('val') for run in runs if run.is_done}
+    best = {}
+    for arm in study.arms:
+        tried = [rate for rate in study.learning_rates if named(arm, rate) in on_val]
+        if not tried:
+            raise ValueError(f'arm {arm!r} failed at every learning rate of the study')
+        best[arm] = max(tried, key=lambda rate: on_val[named(arm, rate)])
+    return best
 
 
 def write_configs(study: Study, out: Path) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from .plan import SPLITS
 from .runs import Run
-from .work_dirs import read_metrics
 
 LOG_LINES = 15  # of a failed command's output
 
@@ -103,10 +102,7 @@ class Trainings:
         for checkpoint in run.work_dir.glob('epoch_*.pth'):
             if checkpoint != run.checkpoint:
                 checkpoint.unlink()
-        metrics = [
-            f'{split} mAP {read_metrics(run.work_dir / split).get("coco/bbox_mAP", 0):.3f}'
-            for split in SPLITS
-        ]
+        metrics = [f'{split} mAP {run.measured(split):.3f}' for split in SPLITS]
         return f'{", ".join(metrics)}, {(time.monotonic() - began) / 60:.1f} minutes'
 
     def _call(self, command: list[str], log: Path) -> None:

@@ -6,7 +6,10 @@ baseline = 'static'
 
 static = '../bccd/ssd300_mobilenet-v1-0.5_1xb8-60e_bccd.py'
 condconv = '../bccd/ssd300_mobilenet-v1-0.5-condconv-e8_1xb8-60e_bccd.py'
-zero_sum = [dict(type='ZeroSumStartHook')]
+one_kernel = {
+    'model.backbone.cond_cfg.init': 'one-kernel',
+    'model.neck.conv_cfg.init': 'one-kernel',
+}
 # 2/E, with which an Adam step moves the mixed kernel as far as a plain one
 slow_experts = {
     'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
@@ -18,8 +21,8 @@ arms = {
     'static': dict(config=static),
     'static_fast': dict(config=static, cfg_options=fast),
     'e8_fast': dict(config=condconv, cfg_options=fast, baseline='static_fast'),
-    'e8_fast_zero-sum': dict(
-        config=condconv, cfg_options=fast, custom_hooks=zero_sum, baseline='static_fast'
+    'e8_fast_one-kernel': dict(
+        config=condconv, cfg_options={**fast, **one_kernel}, baseline='static_fast'
     ),
     'e8_fast_slow': dict(
         config=condconv, cfg_options={**fast, **slow_experts}, baseline='static_fast'
@@ -32,7 +35,7 @@ arms = {
         },
     ),
     'e8': dict(config=condconv),
-    'e8_zero-sum': dict(config=condconv, custom_hooks=zero_sum),
+    'e8_one-kernel': dict(config=condconv, cfg_options=one_kernel),
     'e8_slow': dict(config=condconv, cfg_options=slow_experts),
     # twice the training
     'static_from-static': dict(config=static, start_from='static'),

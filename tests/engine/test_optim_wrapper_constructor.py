@@ -79,8 +79,8 @@ def test_without_the_option_it_is_mmengines():
 @pytest.mark.parametrize(
     'model, options, says',
     [
-        (network(), dict(expert_lr_mult=0), 'expert_lr_mult must be above 0, got 0'),
-        (network(), dict(expert_lr_mult='slow'), "expert_lr_mult must be above 0, got 'slow'"),
+        (network(), dict(expert_lr_mult=0), "expert_lr_mult must be above 0 or 'matched', got 0"),
+        (network(), dict(expert_lr_mult='slow'), "must be above 0 or 'matched', got 'slow'"),
         (
             network(),
             dict(expert_lr_mult=0.5, optimizer=dict(type='Adam')),

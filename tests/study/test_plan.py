@@ -18,7 +18,7 @@ def test_an_arm_is_its_config_with_its_options_hooks_and_the_studys_length(read)
         other=dict(
             config={str(SHAPES)!r},
             cfg_options={{'optim_wrapper.optimizer.lr': 0.1, 'model.backbone.widen_factor': 0.25}},
-            custom_hooks=[dict(type='ZeroSumStartHook')],
+            custom_hooks=[dict(type='RoutingHook')],
         ),
     )"""
     study = read(arms=arms, epochs='36')
@@ -27,7 +27,7 @@ def test_an_arm_is_its_config_with_its_options_hooks_and_the_studys_length(read)
     assert (other.optim_wrapper.optimizer.lr, other.model.backbone.widen_factor) == (0.1, 0.25)
     assert [hook.type for hook in other.custom_hooks] == [
         *(hook.type for hook in static.custom_hooks),
-        'ZeroSumStartHook',
+        'RoutingHook',
     ]
     for cfg in (static, other):
         assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (36, 3)

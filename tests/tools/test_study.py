@@ -44,9 +44,9 @@ arms = dict(
         cfg_options={{
             **small,
             'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
-            'optim_wrapper.paramwise_cfg': dict(expert_lr_mult=0.25),
+            'optim_wrapper.paramwise_cfg': dict(expert_lr_mult='matched'),
+            'model.backbone.cond_cfg.init': 'one-kernel',
         }},
-        custom_hooks=[dict(type='ZeroSumStartHook')],
         start_from='static',
     ),
     broken=dict(

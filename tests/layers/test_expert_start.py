@@ -1,4 +1,4 @@
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from condconv_det.engine import ZeroSumStartHook
 from condconv_det.layers import CondConv2d, CondLinear
+from condconv_det.layers.cond_cfg import CondCfg, parse_head_cond_cfg
 from condconv_det.layers.static_weights import NOISE
 
 INITIALISERS = {
@@ -21,19 +21,13 @@ INITIALISERS = {
     'constant': dict(type='Constant', val=0.5),
     "the layer's own": None,
 }
-ROUTING = dict(activation='sigmoid')
-
-
-def start(network, seed=0):
-    """What mmengine does to a network before it trains."""
-    network.init_weights()
-    ZeroSumStartHook().before_train(SimpleNamespace(model=network, seed=seed))
+ONE_KERNEL = dict(num_experts=8, init='one-kernel')
 
 
 class Twins(BaseModule):
     def __init__(self, init_cfg, activation):
         super().__init__(None if init_cfg is None else dict(init_cfg, layer=['Conv2d', 'Linear']))
-        routed = dict(num_experts=8, routing=dict(activation=activation))
+        routed = dict(num_experts=8, routing=dict(activation=activation), init='one-kernel')
         self.conv, self.plain_conv = CondConv2d(64, 96, 3, **routed), nn.Conv2d(64, 96, 3)
         self.linear, self.plain_linear = CondLinear(256, 200, **routed), nn.Linear(256, 200)
 
@@ -42,7 +36,8 @@ class Twins(BaseModule):
 @pytest.mark.parametrize('init_cfg', INITIALISERS.values(), ids=INITIALISERS)
 def test_the_mixed_kernel_starts_with_the_plain_layers_statistics(init_cfg, activation):
     twins = Twins(init_cfg, activation)
-    start(twins)
+    twins.init_weights()
+    twins.init_weights()  # again, changes nothing
     share = 0.5 if activation == 'sigmoid' else 1 / 8
     for routed, plain in (
         (twins.conv, twins.plain_conv),
@@ -64,31 +59,37 @@ def test_the_mixed_kernel_starts_with_the_plain_layers_statistics(init_cfg, acti
 
 
 def test_it_comes_after_the_initialiser_of_conv_module():
-    module = ConvModule(64, 64, 3, conv_cfg=dict(type='CondConv2d', num_experts=8), bias=True)
-    network = BaseModule()
-    network.part = module
-    start(network)
+    module = ConvModule(64, 64, 3, conv_cfg=dict(type='CondConv2d', **ONE_KERNEL), bias=True)
+    BaseModule().add_module('part', module)
     mixed = 0.5 * module.conv.weight.sum(0)
     kaiming = (2 / (9 * 64)) ** 0.5
     assert abs(mixed.std() / kaiming - 1) < 0.03
 
 
-def test_each_seed_has_its_own_noise_and_every_process_the_same():
-    twins, again, other = (Twins(dict(type='Constant', val=0.0), 'sigmoid') for _ in range(3))
-    kernels = torch.randn(8, 96, 64, 3, 3)
-    for network, seed in ((twins, 0), (again, 0), (other, 1)):
-        network.conv.weight.data.copy_(kernels)
-        ZeroSumStartHook().before_train(SimpleNamespace(model=network, seed=seed))
-    assert torch.equal(twins.conv.weight, again.conv.weight)
-    assert not torch.equal(twins.conv.weight, other.conv.weight)
+def test_every_process_makes_the_same_noise_and_each_layer_its_own():
+    torch.manual_seed(3)
+    first, second = CondConv2d(8, 8, 3, **ONE_KERNEL), CondConv2d(8, 8, 3, **ONE_KERNEL)
+    torch.manual_seed(3)
+    again = CondConv2d(8, 8, 3, **ONE_KERNEL)
+    assert torch.equal(first.weight, again.weight)
+    noise = [(layer.weight - layer.weight.mean(0)).flatten() for layer in (first, second)]
+    assert torch.corrcoef(torch.stack(noise))[0, 1].abs() < 0.2
+
+
+def test_a_layer_without_a_router_of_its_own_starts_by_the_shared_ones_activation():
+    cond = CondCfg(8, 1, 'block', dict(activation='softmax'), 'one-kernel')
+    conv = cond.conv(nn.Conv2d(64, 64, 3), own_router=False)
+    torch.testing.assert_close(
+        conv.weight.mean(0).std(), nn.Conv2d(64, 64, 3).weight.std(), rtol=0.03, atol=0
+    )
 
 
 class Network(BaseModel):
     def __init__(self, init_cfg=None):
         super().__init__()
         self.backbone = BaseModule(init_cfg)
-        self.backbone.conv = CondConv2d(3, 16, 3, num_experts=8)
-        self.head = CondConv2d(16, 16, 3, num_experts=8)
+        self.backbone.conv = CondConv2d(3, 16, 3, **ONE_KERNEL)
+        self.head = CondConv2d(16, 16, 3, **ONE_KERNEL)
 
     def forward(self, inputs, mode='loss'):
         return dict(loss=self.head(self.backbone.conv(inputs)).square().mean())
@@ -102,7 +103,6 @@ def train(network, work_dir, epochs=1, **options):
         train_dataloader=DataLoader([dict(inputs=torch.randn(3, 8, 8))] * 2, batch_size=2),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
-        custom_hooks=[dict(type='ZeroSumStartHook')],
         experiment_name=f'{work_dir.name}{epochs}{len(options)}',
         **options,
     ).train()
@@ -122,6 +122,8 @@ def test_a_training_from_scratch_starts_so_and_one_from_a_checkpoint_as_that_say
     assert torch.equal(resumed.head.weight, fresh.head.weight)
 
     separate = Network()
+    for layer in (separate.backbone.conv, separate.head):
+        nn.init.normal_(layer.weight)
     torch.save(dict(state_dict=separate.state_dict()), tmp_path / 'separate.pth')
     loaded = train(Network(), tmp_path / 'loaded', load_from=str(tmp_path / 'separate.pth'))
     assert torch.equal(loaded.head.weight, separate.head.weight)
@@ -138,17 +140,11 @@ def test_a_pretrained_part_keeps_its_weights(tmp_path):
     assert starts_as_one_kernel(network.head)
 
 
-def test_a_static_network_is_named():
-    with pytest.raises(ValueError, match='Sequential has no routed layers.*set a cond_cfg'):
-        runner = SimpleNamespace(model=nn.Sequential(nn.Conv2d(3, 4, 3)), seed=0)
-        ZeroSumStartHook().before_train(runner)
-
-
-def test_each_layer_has_noise_of_its_own():
-    network = BaseModule()
-    for name in ('first', 'second'):
-        network.add_module(name, CondConv2d(8, 8, 3, num_experts=4))
-    start(network)
-    weights = [layer.weight.detach() for layer in network.children()]
-    noise = torch.stack([(weight - weight.mean(0)).flatten() for weight in weights])
-    assert torch.corrcoef(noise)[0, 1].abs() < 0.2
+@pytest.mark.parametrize('build', [partial(CondConv2d, 3, 4, 3), partial(CondLinear, 3, 4)])
+def test_an_unknown_start_is_named(build):
+    with pytest.raises(ValueError, match=r"init must be one of \('paper', 'one-.* got 'zero'"):
+        build(num_experts=2, init='zero')
+    with pytest.raises(ValueError, match="cond_cfg.init must be one of .* got 'zero'"):
+        CondCfg.parse(dict(num_experts=2, init='zero'), 3, 1, 'layer')
+    with pytest.raises(ValueError, match="cond_cfg.init must be one of .* got 'zero'"):
+        parse_head_cond_cfg(dict(num_experts=2, init='zero'))

@@ -1,0 +1,116 @@
+"""The config of the static network in a routed one's place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS, TASK_UTILS
+from torch import nn
+
+from condconv_det.backbones.efficientnet import DEEP
+from condconv_det.layers import CondConv2d
+
+STATIC_OF_DEEP = 'b1'  # the same layers
+STATIC_LAYERS = {'CondConv2d': 'Conv2d', 'CondLinear': 'Linear'}
+OF_EXPERTS = ('num_experts', 'routing', 'init')  # arguments of layers
+NEED_EXPERTS = ('RoutingHook', 'CondConvOptimWrapperConstructor')
+
+
+def static_config(cfg: Config, model: nn.Module) -> Config:
+    """A routed network's config without `cond_cfg`, routed layers and what goes with experts.
+
+    Where nothing of this package is left in the model, the config does not import it either, and
+    plain MMDetection builds and trains it.
+
+    Args:
+        cfg: is not changed.
+        model: built from it.
+    """
+    static = cfg.copy()
+    static.model = _static(cfg.model, model, ())
+    static.load_from, static.resume = None, False  # of the routed network's training
+    optim_wrapper = static.get('optim_wrapper') or {}
+    if _name(optim_wrapper.get('constructor')) in NEED_EXPERTS:
+        optim_wrapper.pop('constructor')
+    (optim_wrapper.get('paramwise_cfg') or {}).pop('expert_lr_mult', None)
+
+    ours = _names_of_ours()
+    apart = not ours & set(_types(static.model))
+    unwanted = {*NEED_EXPERTS, *(ours if apart else ())}
+    if static.get('custom_hooks'):
+        static.custom_hooks = [
+            hook for hook in static.custom_hooks if _name(hook['type']) not in unwanted
+        ]
+    for key, hook in list((static.get('default_hooks') or {}).items()):
+        if hook and _name(hook['type']) in unwanted:
+            static.default_hooks.pop(key)
+    if apart and static.get('custom_imports'):
+        imports = static.custom_imports.imports
+        others = [imports] if isinstance(imports, str) else list(imports)
+        static.custom_imports.imports = [name for name in others if name != 'condconv_det']
+        if not static.custom_imports.imports:
+            static.pop('custom_imports')
+    return static
+
+
+def _static(node: Any, model: nn.Module, path: tuple[str, ...]) -> Any:
+    """A part of a model's config; `path` leads to it."""
+    if isinstance(node, list | tuple):
+        return type(node)(
+            _static(value, model, (*path, str(index))) for index, value in enumerate(node)
+        )
+    if not isinstance(node, Mapping):
+        return node
+    if _name(node.get('type')) in STATIC_LAYERS:
+        return _static_layer(node, _module_at(model, path))
+    kept = {
+        key: _static(value, model, (*path, key)) for key, value in node.items() if key != 'cond_cfg'
+    }
+    if kept.get('arch') == DEEP:  # routed without a cond_cfg
+        kept['arch'] = STATIC_OF_DEEP
+    return kept
+
+
+def _static_layer(node: Mapping, module: nn.Module) -> dict | None:
+    """What builds the static layers of a module whose routed layers `node` built."""
+    name = STATIC_LAYERS[_name(node['type'])]
+    routed = [layer for layer in module.modules() if isinstance(layer, CondConv2d)]
+    if name == 'Conv2d' and any(layer.padding == 'same' for layer in routed):
+        name = 'Conv2dAdaptivePadding'  # TensorFlow's, at any stride
+    rest = {key: value for key, value in node.items() if key not in ('type', *OF_EXPERTS)}
+    # not a missing key, whose default may be another layer
+    return dict(type=name, **rest) if rest or name != 'Conv2d' else None
+
+
+def _module_at(model: nn.Module, path: tuple[str, ...]) -> nn.Module:
+    """The innermost module on a config's path."""
+    for name in path:
+        child = getattr(model, name, None)
+        if not isinstance(child, nn.Module):
+            break
+        model = child
+    return model
+
+
+def _types(node: Any) -> list[str]:
+    """Names of all classes in a config."""
+    if isinstance(node, Mapping):
+        own = [_name(node['type'])] if 'type' in node else []
+        return own + [name for value in node.values() for name in _types(value)]
+    if isinstance(node, list | tuple):
+        return [name for value in node for name in _types(value)]
+    return []
+
+
+def _names_of_ours() -> set[str]:
+    return {
+        name
+        for registry in (MODELS, TASK_UTILS, HOOKS)
+        for name, cls in registry.module_dict.items()
+        if cls.__module__.startswith('condconv_det.')
+    }
+
+
+def _name(kind: str | type | None) -> str:
+    """Of a class that a config names by string, with its scope or without, or by itself."""
+    return kind.__name__ if isinstance(kind, type) else (kind or '').rpartition('.')[2]

@@ -1,0 +1,62 @@
+"""Where experts start: one by one, as in the paper, or as one kernel and noise that sums to zero.
+
+E experts that are initialised one by one mix, at routing weights of 1/2, to a kernel of sqrt(E)/2
+times the plain deviation. Started as one kernel, they mix to a plain layer's kernel, put together
+as those of a static checkpoint, see `static_weights`.
+"""
+
+import zlib
+from functools import wraps
+from typing import Any
+
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule
+from torch import nn
+
+from .static_weights import split_kernel
+
+STARTS = ('paper', 'one-kernel')
+
+
+def check_init(name: str, init: str) -> None:
+    """Raises ValueError, with the argument's name, unless it says where experts start."""
+    if init not in STARTS:
+        raise ValueError(f'{name} must be one of {STARTS}, got {init!r}')
+
+
+@torch.no_grad()
+def start_experts(layer: nn.Module) -> None:
+    """Makes one kernel of the first expert's where the layer's `init` asks for it."""
+    if layer.init == 'one-kernel' and not layer.weight.is_meta:
+        seed = zlib.crc32(repr(_sample(layer)).encode())  # the same in all processes
+        kernel = layer.weight[0]
+        layer.weight.copy_(split_kernel(kernel, layer.num_experts, layer.activation, seed))
+    keep_experts(layer)
+
+
+def keep_experts(layer: nn.Module) -> None:
+    """Says that the layer's experts, loaded or started, are what they are to be."""
+    layer.started = _sample(layer)
+
+
+def _sample(layer: nn.Module) -> list[float]:
+    """Of each expert its first weight, by which one sees whether an initialiser has come by."""
+    return [] if layer.weight.is_meta else layer.weight.detach().flatten(1)[:, 0].tolist()
+
+
+def _then_start_experts(init_weights: Any) -> Any:
+    """mmengine's and mmcv's initialisers fill experts one by one: what follows them."""
+
+    @wraps(init_weights)
+    def init_and_start(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        init_weights(self, *args, **kwargs)
+        for layer in self.modules():
+            if getattr(layer, 'init', None) == 'one-kernel' and layer.started != _sample(layer):
+                start_experts(layer)
+
+    return init_and_start
+
+
+for module in (BaseModule, ConvModule):
+    module.init_weights = _then_start_experts(module.init_weights)
