@@ -16,7 +16,7 @@ help:
 	@echo 'make test-long  run the tests that take longer, more random examples, a real browser'
 	@echo 'make faults   put faults into the package one at a time, list those that the tests miss'
 	@echo 'make browser  install Chromium, by apt-get, for the tests of the web pages'
-	@echo 'make gpu      on a GPU: its tests, and speed beside other forms, for docs/performance-cuda.md'
+	@echo 'make gpu      on a GPU: its tests, and speed beside other forms (10 minutes)'
 	@echo 'make install  only set up $(VENV)'
 	@echo 'make format   format the code'
 	@echo 'make clean    remove $(VENV) and work_dirs/demo'
@@ -56,7 +56,6 @@ browser:
 gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m gpu
 	$(BIN)/python -m benchmarks.speed --device cuda --minutes 8 --out work_dirs/speed-cuda
-	$(BIN)/python -m benchmarks.report work_dirs/speed-cuda/speed.json docs/performance-cuda.md
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
