@@ -1,5 +1,6 @@
 """A study file read: what it compares."""
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -46,8 +47,8 @@ class Arm:
         return f'coco/{self.cfg.val_evaluator.get("group_by", "bbox")}_mAP'
 
     def at_rate(self, rate: float) -> 'Arm':
-        """The arm and its baseline at another learning rate, which their names say."""
-        cfg = self.cfg.copy()
+        """The arm at another learning rate, which its name says."""
+        cfg = copy.deepcopy(self.cfg)
         cfg.optim_wrapper.optimizer.lr = rate
         return replace(self, name=named(self.name, rate), cfg=cfg)
 
