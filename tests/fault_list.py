@@ -163,8 +163,8 @@ TEXT = r"""
 @ engine/finite_loss_hook.py | dropped step | the loss is checked after the optimizer's step alone
 -         wrapper.optimizer.register_step_pre_hook(lambda *_: self._check_loss(runner))
 @ engine/optim_wrapper_constructor.py | dropped step | experts lose their other multipliers
-- lr = group.get('lr', self.base_lr)
-+ lr = self.base_lr
+- group['lr'] = group.get('lr', self.base_lr) * rate
++ group['lr'] = self.base_lr * rate
 @ engine/routing_hook.py | off-by-one | numbers are logged a step early
 - add_scalars(self._scalars(), step=step + 1)
 + add_scalars(self._scalars(), step=step)
