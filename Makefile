@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help install demo test test-long faults browser gpu lint format clean
 
 help:
-	@echo 'make demo     train a CondConv SSD on a small data set (5 minutes) and measure it'
+	@echo 'make demo     train a static SSD and its CondConv twin on a small data set (6 minutes)'
 	@echo 'make test     check format and style, run the tests (5 minutes)'
 	@echo 'make test-long  run the tests that take longer, more random examples, a real browser'
 	@echo 'make faults   put faults into the package one at a time, list those that the tests miss'
@@ -62,4 +62,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) work_dirs/demo
+	rm -rf $(VENV) work_dirs/demo work_dirs/demo-quick

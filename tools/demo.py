@@ -1,78 +1,130 @@
-"""Makes a small data set, trains a CondConv SSD on it, measures its mAP and draws what it finds.
+"""Makes a small data set, trains the static SSD and its CondConv twin on it, and compares them.
 
-About five minutes on two cores.
+About six minutes on two cores.
 """
 
 import argparse
-import time
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.runner import Runner
-
-from condconv_det.analysis.curves import plot_curves
+from condconv_det.analysis.configs import load_config
 from condconv_det.analysis.pictures import draw_detections
 from condconv_det.data.shapes import SPLITS, make_shapes
+from condconv_det.study.plan import Arm, Study
+from condconv_det.study.report import write_report
+from condconv_det.study.runs import Run, plan_runs, write_configs
+from condconv_det.study.trainings import Trainings
+from condconv_det.study.work_dirs import schedule_options
 
-CONFIG = (
-    Path(__file__).parents[1]
-    / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
-)
+from mmdet.apis import init_detector  # isort: skip  mmdet imports only after condconv_det
+from mmdet.registry import DATASETS  # isort: skip
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = {
+    'static': ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py',
+    'condconv': ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py',
+}
 QUICK_SPLITS = dict(train=64, val=32, test=32)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='(%(default)s)')
+    parser.add_argument(
+        '--out', type=Path, help='(work_dirs/demo, with --quick work_dirs/demo-quick)'
+    )
     parser.add_argument(
         '--quick', action='store_true', help='one short epoch: shows that all runs, finds nothing'
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.out = args.out or Path('work_dirs/demo-quick' if args.quick else 'work_dirs/demo')
+    return args
+
+
+def say(text: str) -> None:
+    if not text.startswith('$'):  # command lines, which the logs have too
+        print(text, flush=True)
+
+
+def make_study(data_root: Path, epochs: int) -> Study:
+    """The twins, to be trained with one seed."""
+    arms = {}
+    for name, config in CONFIGS.items():
+        cfg = load_config(config)
+        cfg.merge_from_dict(schedule_options(cfg, epochs))
+        for split in ('train', 'val', 'test'):
+            cfg[f'{split}_dataloader'].dataset.data_root = str(data_root)
+        for split in ('val', 'test'):
+            cfg[f'{split}_evaluator'].ann_file = str(data_root / 'annotations' / f'{split}.json')
+        arms[name] = Arm(name, cfg, 'static')
+    return Study(arms, 'static', seeds=(0,), epochs=epochs)
+
+
+@contextmanager
+def followed(runs: list[Run]) -> Iterator[None]:
+    """Says what the trainings log meanwhile, line by line, each under its name."""
+    ended, lines = threading.Event(), {}
+
+    def follow() -> None:
+        while not ended.wait(1):
+            for run in runs:
+                for log in run.work_dir.glob('*/vis_data/scalars.json'):
+                    new = log.read_text().splitlines()[lines.get(log, 0) :]
+                    lines[log] = lines.get(log, 0) + len(new)
+                    for line in new:
+                        say(f'{run.arm:10}{described(line)}')
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def described(line: str) -> str:
+    """A line of a training's scalars for people."""
+    scalars = json.loads(line)
+    if 'loss' in scalars:
+        return f'epoch {scalars["epoch"]}, step {scalars["step"]}: loss {scalars["loss"]:.2f}'
+    return f'epoch {scalars["step"]}: val mAP {scalars["coco/bbox_mAP"]:.3f}'
 
 
 def main() -> None:
     args = parse_args()
     splits = QUICK_SPLITS if args.quick else SPLITS
-    data_root = args.out / ('shapes-quick' if args.quick else 'shapes')
-    print(f'Data set: {sum(splits.values())} images of 128x128 in {data_root}', flush=True)
+    data_root = args.out / 'shapes'
+    say(f'Data set: {sum(splits.values())} images of 128x128 in {data_root}')
     args.out.mkdir(parents=True, exist_ok=True)
     make_shapes(data_root, splits, size=128)
 
-    cfg = Config.fromfile(CONFIG)
-    cfg.work_dir = str(args.out)
-    for split in ('train', 'val', 'test'):
-        cfg[f'{split}_dataloader'].dataset.data_root = str(data_root)
-    for split in ('val', 'test'):
-        cfg[f'{split}_evaluator'].ann_file = str(data_root / 'annotations' / f'{split}.json')
-    if args.quick:
-        cfg.train_cfg.max_epochs = 1
-    cfg.randomness = dict(seed=0)
+    study = make_study(data_root, epochs=1 if args.quick else 5)
+    runs = plan_runs(study, args.out)
+    try:
+        write_configs(study, args.out)
+        trainings = Trainings(ROOT / 'tools', args.out, jobs=2, threads=1, say=say)
+    except (OSError, ValueError) as error:  # of an older demo, or of one at work
+        sys.exit(f'error: {error}')
+    with trainings, followed(runs):
+        failed = trainings.carry_out(runs)
+    if failed:
+        sys.exit(f'error: failed: {", ".join(run.name for run in failed)}')
+    table, files = write_report(study, runs, args.out, num_resamples=200)
 
-    runner = Runner.from_cfg(cfg)
-    start = time.monotonic()
-    runner.train()
-    minutes = (time.monotonic() - start) / 60
-    metrics = runner.test()
-
-    log_file = Path(runner.log_dir) / 'vis_data' / 'scalars.json'
-    loss = plot_curves([log_file], ['loss', 'loss_cls', 'loss_bbox'], args.out / 'loss.png')
-    accuracy = plot_curves(
-        [log_file],
-        ['coco/bbox_mAP', 'coco/bbox_mAP_50'],
-        args.out / 'mAP.png',
-        xlabel='epoch (validation set)',
-    )
-    pictures = draw_detections(
-        runner.model, runner.test_dataloader.dataset, args.out / 'pictures', num_pictures=24
-    )
-    print(f"""
-Trained in {minutes:.1f} minutes. On the test images: mAP {metrics['coco/bbox_mAP']:.3f}, \
-mAP@50 {metrics['coco/bbox_mAP_50']:.3f}
-  loss curve   {loss}
-  mAP curve    {accuracy}
-  pictures     {pictures[0].parent}: true boxes left, detections right
-  checkpoint   {Path(runner.work_dir, 'last_checkpoint').read_text()}
-  config, log  {runner.log_dir}""")
+    models = [
+        init_detector(study.arms[run.arm].cfg, str(run.checkpoint), device='cpu') for run in runs
+    ]
+    dataset = DATASETS.build(study.arms['static'].cfg.test_dataloader.dataset)
+    pictures = draw_detections(models, dataset, args.out / 'pictures', num_pictures=24)
+    say(f"""
+{table}
+  curves       {args.out / files[-1]}
+  pictures     {pictures[0].parent}: true boxes, static, CondConv
+  checkpoints  {', '.join(str(run.checkpoint) for run in runs)}""")
 
 
 if __name__ == '__main__':

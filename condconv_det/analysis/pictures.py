@@ -1,8 +1,10 @@
-"""Pictures of what a detector finds beside what is there."""
+"""Pictures of what detectors find beside what is there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import mmcv
+import numpy as np
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.dataset import pseudo_collate
 from torch import nn
@@ -10,17 +12,17 @@ from torch.utils.data import Dataset
 
 
 def draw_detections(
-    model: nn.Module,
+    models: Sequence[nn.Module],
     dataset: Dataset,
     out_dir: Path,
     num_pictures: int,
     score_thr: float = 0.3,
     min_width: int = 400,
 ) -> list[Path]:
-    """Draws images of a data set with their true boxes left and the detected ones right.
+    """Draws images of a data set: one column of true boxes, one for what each detector finds.
 
     Args:
-        model: a detector of mmdet with its data preprocessor.
+        models: detectors of mmdet with their data preprocessors, left to right.
         dataset: its pipeline loads annotations.
         out_dir: gets one PNG an image, under the image's name; made if need be.
         num_pictures: from the first image on; no more than there are.
@@ -32,20 +34,29 @@ def draw_detections(
     out_dir.mkdir(parents=True, exist_ok=True)
     written = []
     for index in range(min(num_pictures, len(dataset))):
-        (sample,) = model.test_step(pseudo_collate([dataset[index]]))
-        image = mmcv.imread(sample.img_path, channel_order='rgb')
-        factor = -(-min_width // image.shape[1])
-        image = mmcv.imrescale(image, factor, interpolation='nearest')
-        # The pipeline scales true boxes with the image; detections are in the file's own pixels.
-        width_scale, height_scale = sample.scale_factor
-        true_boxes = sample.gt_instances.bboxes.cpu()
-        sample.gt_instances.bboxes = (
-            true_boxes * factor / true_boxes.new_tensor([width_scale, height_scale] * 2)
-        )
-        sample.pred_instances.bboxes = sample.pred_instances.bboxes * factor
-        out_file = out_dir / f'{Path(sample.img_path).stem}.png'
-        visualizer.add_datasample(
-            out_file.stem, image, sample, pred_score_thr=score_thr, out_file=str(out_file)
-        )
-        written.append(out_file)
+        columns = []
+        for model in models:
+            (sample,) = model.test_step(pseudo_collate([dataset[index]]))
+            image = mmcv.imread(sample.img_path, channel_order='rgb')
+            factor = -(-min_width // image.shape[1])
+            image = mmcv.imrescale(image, factor, interpolation='nearest')
+            # The pipeline scales true boxes with the image; detections are in the file's pixels.
+            width_scale, height_scale = sample.scale_factor
+            true_boxes = sample.gt_instances.bboxes.cpu()
+            sample.gt_instances.bboxes = (
+                true_boxes * factor / true_boxes.new_tensor([width_scale, height_scale] * 2)
+            )
+            sample.pred_instances.bboxes = sample.pred_instances.bboxes * factor
+            for of_truth in (False,) if columns else (True, False):
+                visualizer.add_datasample(
+                    'column',
+                    image,
+                    sample,
+                    draw_gt=of_truth,
+                    draw_pred=not of_truth,
+                    pred_score_thr=score_thr,
+                )
+                columns.append(visualizer.get_image())
+        written.append(out_dir / f'{Path(sample.img_path).stem}.png')
+        mmcv.imwrite(np.concatenate(columns, axis=1)[..., ::-1], str(written[-1]))
     return written

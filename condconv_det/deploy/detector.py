@@ -19,7 +19,7 @@ from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
 from condconv_det.weights.trained import read_trained
 
-DEMO = Path('work_dirs/demo')
+DEMO = Path('work_dirs/demo/condconv/seed0')
 
 
 class Detector(DetInferencer):

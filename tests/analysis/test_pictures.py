@@ -1,0 +1,53 @@
+import mmcv
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from condconv_det.analysis.pictures import draw_detections
+
+SIDE, FACTOR = 100, 4  # enlarged to at least 400 pixels
+TRUE, FOUND = [10.0, 20.0, 40.0, 60.0], [50.0, 50.0, 90.0, 80.0]
+
+
+class Detector:
+    """Finds one box, with this score; its pipeline halved the image."""
+
+    def __init__(self, path, score):
+        self.path, self.score = str(path), score
+
+    def test_step(self, batch):
+        sample = DetDataSample(metainfo=dict(img_path=self.path, scale_factor=(0.5, 0.5)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor([TRUE]) / 2, labels=torch.tensor([0])
+        )
+        sample.pred_instances = InstanceData(
+            bboxes=torch.tensor([FOUND]),
+            labels=torch.tensor([0]),
+            scores=torch.tensor([self.score]),
+        )
+        return [sample]
+
+
+class OneImage(list):
+    metainfo = dict(classes=('cat',), palette=[(255, 0, 0)])
+
+
+def drawn(picture, box):
+    """Whether the right side of a box in the file's pixels has been drawn."""
+    row, column = int((box[1] + box[3]) / 2 * FACTOR), int(box[2] * FACTOR)
+    return bool((picture[row, column - 2 : column + 3] != 128).any())
+
+
+def test_the_first_column_is_the_truth_and_each_detector_has_one(tmp_path):
+    path = tmp_path / 'grey.png'
+    mmcv.imwrite(np.full((SIDE, SIDE, 3), 128, np.uint8), str(path))
+    detectors = [Detector(path, score) for score in (0.9, 0.1, 0.8)]
+    dataset = OneImage([dict(inputs=0)])
+    (written,) = draw_detections(detectors, dataset, tmp_path / 'out', num_pictures=5)
+    assert written == tmp_path / 'out' / 'grey.png'
+    picture = mmcv.imread(str(written))
+    columns = np.split(picture, 4, axis=1)
+    assert columns[0].shape == (FACTOR * SIDE, FACTOR * SIDE, 3)
+    assert [drawn(column, TRUE) for column in columns] == [True, False, False, False]
+    assert [drawn(column, FOUND) for column in columns] == [False, True, False, True]
