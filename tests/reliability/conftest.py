@@ -27,6 +27,7 @@ from condconv_det.compat.checkpoints import load_from_local
 from condconv_det.data.shapes import make_shapes
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 600  # seconds until what should have ended is taken for hanging
 CONFIG = """
 _base_ = '{root}/configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
 
@@ -73,7 +74,7 @@ class Training:
 
     def wait(self) -> int:
         """The exit status, negative for a signal's number."""
-        self._process.join(120)
+        self._process.join(PATIENCE)
         return self._process.exitcode
 
     def run(self, *args: str, **kwargs) -> int:
@@ -82,7 +83,7 @@ class Training:
 
     def wait_for_first_step(self) -> None:
         """Until CheckpointHook, in `before_train`, has logged where it will save."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while 'Checkpoints will be saved' not in self.output()[self._begin :]:
             assert self._process.is_alive() and time.monotonic() < until, self.output()
             time.sleep(0.01)
