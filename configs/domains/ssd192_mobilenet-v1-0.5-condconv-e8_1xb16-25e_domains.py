@@ -1,0 +1,6 @@
+_base_ = './ssd192_mobilenet-v1-0.5_1xb16-25e_domains.py'
+
+model = dict(
+    backbone=dict(cond_cfg=dict(num_experts=8)),
+    neck=dict(conv_cfg=dict(type='CondConv2d', num_experts=8)),
+)
