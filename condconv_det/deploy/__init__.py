@@ -1,9 +1,10 @@
-"""Trained models at work: folded, shrunk, exported; on image files and on a web page."""
+"""Trained models at work: folded, frozen, shrunk, exported; on image files and on a web page."""
 
 from .cast_experts import cast_experts
 from .export import Export, ExportError, export_detector
 from .exportable import ExportableDetector
 from .fold_batch_norm import fold_batch_norm
+from .freeze_routing import freeze_routing, mean_routing
 from .write import SUFFIXES
 
 __all__ = [
@@ -14,4 +15,6 @@ __all__ = [
     'cast_experts',
     'export_detector',
     'fold_batch_norm',
+    'freeze_routing',
+    'mean_routing',
 ]

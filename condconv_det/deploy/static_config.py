@@ -1,10 +1,12 @@
 """The config of the static network in a routed one's place."""
 
+import copy
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import HOOKS, MODELS, TASK_UTILS
+from mmengine.registry import HOOKS, METRICS, MODELS, TASK_UTILS
 from torch import nn
 
 from condconv_det.backbones.efficientnet import DEEP
@@ -12,21 +14,30 @@ from condconv_det.layers import CondConv2d
 
 STATIC_OF_DEEP = 'b1'  # the same layers
 STATIC_LAYERS = {'CondConv2d': 'Conv2d', 'CondLinear': 'Linear'}
-OF_EXPERTS = ('num_experts', 'routing', 'init')  # arguments of layers
+# what a routed layer takes and the static one does not
+OF_EXPERTS = {
+    name
+    for name, parameter in inspect.signature(CondConv2d).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
 NEED_EXPERTS = ('RoutingHook', 'CondConvOptimWrapperConstructor')
+HOOKS_OF = ('custom_hooks', 'default_hooks')
 
 
 def static_config(cfg: Config, model: nn.Module) -> Config:
     """A routed network's config without `cond_cfg`, routed layers and what goes with experts.
 
-    Where nothing of this package is left in the model, the config does not import it either, and
-    plain MMDetection builds and trains it.
+    Where nothing of this package is left but hooks, these go and with them its import, so that
+    plain MMDetection builds and trains the network.
 
     Args:
-        cfg: is not changed.
-        model: built from it.
+        cfg: is not changed; mmdet's detectors change theirs when they are built.
+        model: built from a copy of it.
     """
-    static = cfg.copy()
+    static = copy.deepcopy(cfg)
+    for key, value in list(static.items()):  # what the config's own lines used as variables
+        if key == 'cond_cfg' or (isinstance(value, Mapping) and _is_routed_layer(value)):
+            static.pop(key)
     static.model = _static(cfg.model, model, ())
     static.load_from, static.resume = None, False  # of the routed network's training
     optim_wrapper = static.get('optim_wrapper') or {}
@@ -35,7 +46,7 @@ def static_config(cfg: Config, model: nn.Module) -> Config:
     (optim_wrapper.get('paramwise_cfg') or {}).pop('expert_lr_mult', None)
 
     ours = _names_of_ours()
-    apart = not ours & set(_types(static.model))
+    apart = not ours & set(_types({k: v for k, v in static.items() if k not in HOOKS_OF}))
     unwanted = {*NEED_EXPERTS, *(ours if apart else ())}
     if static.get('custom_hooks'):
         static.custom_hooks = [
@@ -61,7 +72,7 @@ def _static(node: Any, model: nn.Module, path: tuple[str, ...]) -> Any:
         )
     if not isinstance(node, Mapping):
         return node
-    if _name(node.get('type')) in STATIC_LAYERS:
+    if _is_routed_layer(node):
         return _static_layer(node, _module_at(model, path))
     kept = {
         key: _static(value, model, (*path, key)) for key, value in node.items() if key != 'cond_cfg'
@@ -71,13 +82,17 @@ def _static(node: Any, model: nn.Module, path: tuple[str, ...]) -> Any:
     return kept
 
 
+def _is_routed_layer(node: Mapping) -> bool:
+    return _name(node.get('type')) in STATIC_LAYERS
+
+
 def _static_layer(node: Mapping, module: nn.Module) -> dict | None:
     """What builds the static layers of a module whose routed layers `node` built."""
     name = STATIC_LAYERS[_name(node['type'])]
     routed = [layer for layer in module.modules() if isinstance(layer, CondConv2d)]
     if name == 'Conv2d' and any(layer.padding == 'same' for layer in routed):
         name = 'Conv2dAdaptivePadding'  # TensorFlow's, at any stride
-    rest = {key: value for key, value in node.items() if key not in ('type', *OF_EXPERTS)}
+    rest = {key: value for key, value in node.items() if key not in {'type', *OF_EXPERTS}}
     # not a missing key, whose default may be another layer
     return dict(type=name, **rest) if rest or name != 'Conv2d' else None
 
@@ -105,7 +120,7 @@ def _types(node: Any) -> list[str]:
 def _names_of_ours() -> set[str]:
     return {
         name
-        for registry in (MODELS, TASK_UTILS, HOOKS)
+        for registry in (MODELS, TASK_UTILS, METRICS, HOOKS)
         for name, cls in registry.module_dict.items()
         if cls.__module__.startswith('condconv_det.')
     }

@@ -1,0 +1,190 @@
+"""Routing fixed for good: an ordinary static network out of a routed one.
+
+Where images are routed much alike, as those of one camera are, the mean of their routing weights
+mixes each layer's kernel once. What is left has neither routers nor experts.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
+from mmdet.models.roi_heads import BaseRoIHead
+from numpy import ndarray
+from torch import Tensor, nn
+
+from condconv_det.analysis.routing import RoutingRecorder
+from condconv_det.layers import CondConv2d, CondLinear, Router
+from condconv_det.weights.fit import listing
+
+
+def freeze_routing(model: nn.Module, routing: Mapping[str, Tensor | ndarray]) -> nn.Module:
+    """A copy of a model whose layers have the kernels that the given routing weights mix.
+
+    It is the static twin, in parameters and in speed, and its state dict loads into the network
+    that the config without `cond_cfg` and `conv_cfg=dict(type='CondConv2d')` describes.
+
+    Args:
+        model: detector, classifier or part of one; in training or in eval mode, as the copy is.
+        routing: [E] by the layer that has the router, as `mean_routing` gives them.
+
+    Raises:
+        ValueError: the model cannot be frozen, see `check_freezable`; routing weights are missing,
+            are of no router, of another number or not finite; or a layer pads by reflection, say,
+            as TensorFlow's "same", which no static layer does.
+    """
+    check_freezable(model)
+    model = copy.deepcopy(model)
+    routers = RoutingRecorder(model).routers
+    _check_routing(routers, routing)
+    static: dict[nn.Module, nn.Module] = {}
+    for name, layer, router in routed_layers(model):
+        dtype = routers[router].fc.weight.dtype  # experts may be of half precision
+        weights = torch.as_tensor(routing[router], dtype=torch.float64)
+        static[layer] = _static_layer(name, layer, weights.to(layer.weight.device), dtype)
+    for parent in list(model.modules()):
+        if isinstance(getattr(parent, 'router', None), Router):
+            parent.router = None  # a block's
+        for name, child in list(parent._modules.items()):  # named_children leaves out repeats
+            if child in static:
+                setattr(parent, name, static[child])
+    return static.get(model, model)
+
+
+def mean_routing(weights: Mapping[str, ndarray]) -> dict[str, ndarray]:
+    """The mean over images and calls, [E] by layer.
+
+    Args:
+        weights: [N, C, E] by layer, as `RoutingRecorder.pop` returns them. C is above 1 where a
+            head runs on several feature maps, which get one kernel.
+    """
+    return {layer: values.mean((0, 1)) for layer, values in weights.items()}
+
+
+def kernel_spread(model: nn.Module, weights: Mapping[str, ndarray]) -> dict[str, float]:
+    """How far images' own kernels lie from the mean kernel, by routed layer.
+
+    The root mean square, over images and calls, of the Euclidean distance, divided by the mean
+    kernel's norm: 0 where all get one kernel.
+
+    Args:
+        model: with routers, as for `freeze_routing`.
+        weights: [N, C, E] by the layer that has the router.
+    """
+    found = {}
+    for name, layer, router in routed_layers(model):
+        rows = weights[router].reshape(-1, layer.num_experts)
+        experts = layer.weight.detach().flatten(1).double()
+        products = (experts @ experts.T).cpu().numpy()
+        mean = rows.mean(0)
+        away = rows - mean
+        squares = np.einsum('ne,ef,nf->n', away, products, away).clip(0)
+        found[name] = float(np.sqrt(squares.mean() / (mean @ products @ mean)))
+    return found
+
+
+def check_freezable(model: nn.Module) -> None:
+    """Raises ValueError, which says why, if a model's routing cannot be frozen."""
+    name = type(model).__name__
+    routers = RoutingRecorder(model).routers  # says that the model is static
+    hierarchical = [layer for layer, router in routers.items() if router.hierarchical]
+    if hierarchical:
+        raise ValueError(
+            f'{name} has hierarchical routers, which cannot be frozen: each answers to the weights '
+            'of the one before it, image by image, and the means of each alone are a combination '
+            f'that no image had: {listing(hierarchical)}'
+        )
+    of_regions = {
+        router
+        for head in model.modules()
+        if isinstance(head, BaseRoIHead)
+        for router in head.modules()
+    }
+    regions = [layer for layer, router in routers.items() if router in of_regions]
+    if regions:
+        raise ValueError(
+            f'{name} routes regions of an image, which cannot be frozen: each region has kernels '
+            'of its own, by what it shows, and all sites show all kinds; leave the RoI head plain: '
+            f'{listing(regions)}'
+        )
+
+
+def routed_layers(model: nn.Module) -> Iterator[tuple[str, CondConv2d | CondLinear, str]]:
+    """Each routed layer: its name, the layer, the name of the layer that has its router.
+
+    Raises:
+        ValueError: a layer was built with `routing=None`, and no router comes before it.
+    """
+    names = {router: name for name, router in RoutingRecorder(model).routers.items()}
+    router = None  # blocks and layers are registered in the order in which they run
+    for name, module in model.named_modules():
+        own = getattr(module, 'router', None)
+        router = own if isinstance(own, Router) else router
+        if isinstance(module, CondConv2d | CondLinear):
+            if router is None:
+                raise ValueError(f'{name} was built with routing=None and no router is before it')
+            yield name, module, names[router]
+
+
+def _check_routing(routers: Mapping[str, Router], routing: Mapping[str, Tensor | ndarray]) -> None:
+    missing, unknown = routers.keys() - routing.keys(), routing.keys() - routers.keys()
+    if missing or unknown:
+        raise ValueError(
+            f'routing must be of the {len(routers)} routers of the model; it lacks '
+            f'{listing(missing) or "none"}, and there is no {listing(unknown) or "other"}'
+        )
+    for name, router in routers.items():
+        weights = torch.as_tensor(routing[name])
+        if weights.shape != (router.fc.out_features,) or not weights.isfinite().all():
+            raise ValueError(
+                f'routing of {name} must be [E] = [{router.fc.out_features}] finite weights, '
+                f'got {weights}'
+            )
+
+
+def _static_layer(
+    name: str, layer: CondConv2d | CondLinear, routing: Tensor, dtype: torch.dtype
+) -> nn.Module:
+    def mix(experts: nn.Parameter) -> nn.Parameter:
+        mixed = torch.tensordot(routing, experts.detach().double(), dims=1).to(dtype)
+        return nn.Parameter(mixed, experts.requires_grad)
+
+    with_bias = layer.bias is not None
+    with torch.device('meta'):  # neither memory nor random numbers for weights that are replaced
+        if isinstance(layer, CondLinear):
+            static = nn.Linear(layer.in_features, layer.out_features, with_bias)
+        else:
+            static = _static_convolution(name, layer, with_bias)
+    static.weight = mix(layer.weight)
+    if with_bias:
+        static.bias = mix(layer.bias) if layer.bias.dim() == 2 else layer.bias
+    return static.train(layer.training)
+
+
+def _static_convolution(name: str, layer: CondConv2d, with_bias: bool) -> nn.Conv2d:
+    channels = layer.in_channels, layer.out_channels
+    if layer.padding != 'same':
+        return nn.Conv2d(
+            *channels,
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+            with_bias,
+            layer.padding_mode,
+        )
+    if layer.padding_mode != 'zeros':
+        raise ValueError(
+            f"{name} has padding='same' and padding_mode={layer.padding_mode!r}: the static layer "
+            'of that padding, Conv2dAdaptivePadding, pads with zeros'
+        )
+    return Conv2dAdaptivePadding(
+        *channels,
+        layer.kernel_size,
+        layer.stride,
+        dilation=layer.dilation,
+        groups=layer.groups,
+        bias=with_bias,
+    )

@@ -1,0 +1,222 @@
+"""What is written for a site, and what is not, of small detectors."""
+
+import copy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from condconv_det.analysis.configs import build_model
+from condconv_det.deploy import sites
+from condconv_det.deploy.site_images import SiteImages, images_of_folder
+from condconv_det.deploy.sites import freeze_sites, renew_statistics
+from condconv_det.layers import Router
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """Five images, of which the pipeline resizes two."""
+    folder = tmp_path_factory.mktemp('pictures')
+    rng = np.random.default_rng(0)
+    files = []
+    for index in range(5):
+        height, width = SIZE if index < 3 else (90, 70)
+        coarse = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)
+        files.append(folder / f'{index}.png')
+        cv2.imwrite(str(files[-1]), cv2.resize(coarse, (width, height)))
+    return files
+
+
+def save(model, cfg, folder):
+    """The config as read again and the checkpoint."""
+    meta = dict(dataset_meta=dict(classes=('circle', 'square', 'triangle', 'star', 'cross')))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), folder / 'trained.pth')
+    cfg.dump(folder / 'config.py')
+    return Config.fromfile(folder / 'config.py'), folder / 'trained.pth'
+
+
+@pytest.fixture
+def constant(small_detector, small_cfg, tmp_path):
+    """An SSD whose routing no image changes."""
+    model = small_detector('SSD, routed neck')
+    for router in (module for module in model.modules() if isinstance(module, Router)):
+        nn.init.zeros_(router.fc.weight)
+        nn.init.normal_(router.fc.bias)
+    return save(model, small_cfg('SSD, routed neck'), tmp_path)
+
+
+@pytest.fixture
+def varied(small_detector, small_cfg, tmp_path):
+    """An SSD that mixes other kernels for each image."""
+    model = small_detector('SSD, routed neck')
+    for router in (module for module in model.modules() if isinstance(module, Router)):
+        nn.init.normal_(router.fc.weight, std=10)
+    return save(model, small_cfg('SSD, routed neck'), tmp_path)
+
+
+def load(config, checkpoint):
+    model = build_model(Config.fromfile(config)).eval()
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])
+    return model
+
+
+def test_constant_routing_freezes_to_the_same_detections(constant, pictures, tmp_path):
+    out = tmp_path / 'out'
+    groups = {'one/site': pictures[:2], 'other site': pictures[2:]}
+    found = freeze_sites(*constant, groups, out)
+    assert {path.name for path in out.iterdir()} == {
+        f'{name}{suffix}' for name in ('one-site', 'other-site') for suffix in ('.py', '.pth')
+    }
+    assert [site.images for site in found.values()] == [2, 3]
+    for site in found.values():
+        assert site.kernels_vary < 1e-6 and site.outputs_error < 1e-4
+        assert site.agreement == pytest.approx(1, abs=1e-5)
+
+    content = torch.load(out / 'other-site.pth', weights_only=True)
+    assert content['meta']['dataset_meta']['classes'][0] == 'circle'
+    about = content['meta']['frozen']
+    assert (about['site'], about['images'], about['of']) == ('other site', 3, 'trained.pth')
+    static, routed = (
+        load(out / 'other-site.py', out / 'other-site.pth'),
+        load(tmp_path / 'config.py', tmp_path / 'trained.pth'),
+    )
+    assert not any(isinstance(module, Router) for module in static.modules())
+    for batch in SiteImages(constant[0], pictures).batches(5):
+        with torch.no_grad():
+            for ours, theirs in zip(static.test_step(batch), routed.test_step(batch)):
+                ours, theirs = ours.pred_instances, theirs.pred_instances
+                assert len(ours) == len(theirs) > 3
+                torch.testing.assert_close(ours.scores, theirs.scores, rtol=0, atol=1e-4)
+
+
+def test_routing_that_varies_is_refused_with_figures_and_nothing_is_left(
+    varied, pictures, tmp_path
+):
+    before = set(tmp_path.iterdir())
+    says = (
+        r'by less than 0.99: site 0\.\d{3} \(kernels vary by [01]\.\d{3}, most in \S+, .*'
+        r'Nothing is written'
+    )
+    groups = dict(site=pictures)
+    with pytest.raises(ValueError, match=says):
+        freeze_sites(*varied, groups, tmp_path / 'out', limit=0.99)
+    assert set(tmp_path.iterdir()) == before
+    site = freeze_sites(*varied, groups, tmp_path / 'out', limit=0)['site']
+    assert site.kernels_vary > 0.05 and 0 < site.agreement < 0.99 and site.outputs_error > 0.05
+
+
+def test_one_site_that_is_refused_keeps_back_the_others(varied, pictures, tmp_path):
+    twice = dict(same=pictures[:1] * 2, differing=pictures)
+    says = r'by less than 0.99: differing 0\.\d+ \([^;]*\)\. Nothing'
+    with pytest.raises(ValueError, match=says):
+        freeze_sites(*varied, twice, tmp_path / 'out', limit=0.99)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_norms_get_the_statistics_of_the_sites_images(constant, pictures, tmp_path):
+    freeze_sites(*constant, dict(site=pictures), tmp_path / 'old')
+    found = freeze_sites(
+        *constant, dict(site=pictures), tmp_path / 'new', limit=0, renew_norms=True
+    )
+    old, new = (load(tmp_path / x / 'site.py', tmp_path / x / 'site.pth') for x in ('old', 'new'))
+    for key, value in old.state_dict().items():
+        same = torch.equal(value, new.state_dict()[key])
+        assert same != ('running' in key or 'num_batches' in key), key
+    (batch,) = SiteImages(constant[0], pictures).batches(16)
+    images = new.data_preprocessor(batch, False)['inputs']
+    maps = new.backbone.conv1.conv(images)
+    torch.testing.assert_close(new.backbone.conv1.bn.running_mean, maps.mean((0, 2, 3)))
+    torch.testing.assert_close(new.backbone.conv1.bn.running_var, maps.var((0, 2, 3)))
+    assert new.backbone.conv1.bn.momentum == old.backbone.conv1.bn.momentum
+    assert found['site'].outputs_error > 0.01
+
+
+def test_statistics_are_the_mean_over_batches_and_of_norms_that_run(monkeypatch, pictures):
+    monkeypatch.setattr(sites, 'NORM_BATCH', 2)
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.runs, self.idle = nn.BatchNorm2d(3, momentum=0.03), nn.BatchNorm2d(3)
+
+        def test_step(self, batch):
+            self.runs(torch.stack(batch['inputs']).float())
+
+    cfg = Config(
+        dict(
+            test_dataloader=dict(
+                dataset=dict(
+                    pipeline=[
+                        dict(type='LoadImageFromFile'),
+                        dict(type='mmdet.Resize', scale=SIZE[::-1], keep_ratio=False),
+                        dict(type='mmdet.PackDetInputs', meta_keys=('img_id',)),
+                    ]
+                )
+            )
+        )
+    )
+    images = SiteImages(cfg, pictures)
+    network = Network().eval()
+    before = copy.deepcopy(network.idle.state_dict())
+    renew_statistics(network, images)
+    batches = [torch.stack(batch['inputs']).float() for batch in images.batches(2)]
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    mean = torch.stack([batch.mean((0, 2, 3)) for batch in batches]).mean(0)
+    torch.testing.assert_close(network.runs.running_mean, mean)
+    assert network.runs.momentum == 0.03 and not network.runs.training
+    assert torch.equal(network.idle.running_mean, before['running_mean'])
+
+
+@pytest.mark.parametrize(
+    'groups, says',
+    [
+        (dict(a=['1', '2'], fog=['1']), 'needs at least 2 images, .* of one image: fog$'),
+        ({'a b': ['1', '2'], 'a-b': ['1', '2']}, r"must differ in letters .* \['a b', 'a-b'\]"),
+        ({'?!': ['1', '2']}, 'must differ in letters'),
+    ],
+)
+def test_groups_that_make_no_sites_are_named_before_a_network_is_built(groups, says, monkeypatch):
+    monkeypatch.setattr(sites, 'build_model', None)
+    with pytest.raises(ValueError, match=says):
+        freeze_sites(Config(), Path('trained.pth'), groups, Path('out'))
+
+
+def test_norms_without_statistics_are_named(small_cfg, save_trained, tmp_path, pictures):
+    cfg = small_cfg('SSD')
+    for part in (cfg.model.backbone, cfg.model.neck):
+        part.norm_cfg = dict(type='GN', num_groups=2)
+    config, checkpoint = save_trained(build_model(copy.deepcopy(cfg)), cfg, tmp_path)
+    args = Config.fromfile(config), checkpoint, dict(a=pictures), tmp_path / 'out'
+    with pytest.raises(ValueError, match='has no batch norms whose statistics could be new'):
+        freeze_sites(*args, renew_norms=True)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_network_that_no_config_describes_is_refused(constant, pictures, tmp_path, monkeypatch):
+    plain = sites.static_config
+
+    def padded_otherwise(cfg, model):
+        static = plain(cfg, model)
+        static.model.backbone.conv_cfg = None
+        return static
+
+    monkeypatch.setattr(sites, 'static_config', padded_otherwise)
+    says = 'no static config builds this network: SingleStageDetector .* computes something else'
+    with pytest.raises(ValueError, match=says):
+        freeze_sites(*constant, dict(a=pictures), tmp_path / 'out')
+    monkeypatch.setattr(sites, 'static_config', lambda cfg, model: cfg)
+    with pytest.raises(ValueError, match='no static config .*: weights differ in .*router.fc'):
+        freeze_sites(*constant, dict(a=pictures), tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_folder_names_its_site(tmp_path):
+    files = [tmp_path / 'gate 7' / name for name in ('a.jpg', 'sub/b.jpg')]
+    assert images_of_folder(files) == {'gate 7': files}
+    assert images_of_folder([Path('/a.jpg')]) == {'site': [Path('/a.jpg')]}
