@@ -16,6 +16,7 @@ from condconv_det.deploy.site_images import SiteImages, images_of_folder
 from condconv_det.deploy.sites import freeze_sites, renew_statistics
 from condconv_det.layers import Router
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
 SIZE = (64, 96)
 
 
@@ -171,6 +172,47 @@ def test_statistics_are_the_mean_over_batches_and_of_norms_that_run(monkeypatch,
     torch.testing.assert_close(network.runs.running_mean, mean)
     assert network.runs.momentum == 0.03 and not network.runs.training
     assert torch.equal(network.idle.running_mean, before['running_mean'])
+
+
+def save_untrained(config, folder):
+    """A config's network with routing that no image changes, and its files."""
+    cfg = Config.fromfile(config)
+    model = build_model(copy.deepcopy(cfg))
+    for router in (module for module in model.modules() if isinstance(module, Router)):
+        nn.init.zeros_(router.fc.weight)
+        nn.init.normal_(router.fc.bias)
+    return save(model, cfg, folder)
+
+
+def test_a_two_stage_detector_whose_backbone_and_neck_are_routed(pictures, tmp_path):
+    (tmp_path / 'base.py').write_text(
+        "_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n"
+        "custom_imports = dict(imports=['condconv_det'], allow_failed_imports=False)\n"
+        "conv_cfg = dict(type='CondConv2d', num_experts=2)\n"
+        'model = dict(\n'
+        '    backbone=dict(depth=18, base_channels=8, init_cfg=None, conv_cfg=conv_cfg),\n'
+        '    neck=dict(in_channels=[8, 16, 32, 64], out_channels=8, conv_cfg=conv_cfg),\n'
+        '    rpn_head=dict(in_channels=8, feat_channels=8),\n'
+        '    roi_head=dict(\n'
+        '        bbox_roi_extractor=dict(out_channels=8),\n'
+        '        bbox_head=dict(in_channels=8, fc_out_channels=8),\n'
+        '    ),\n'
+        '    test_cfg=dict(rcnn=dict(score_thr=0.0)),\n'
+        ')\n'
+    )
+    cfg, checkpoint = save_untrained(tmp_path / 'base.py', tmp_path)
+    cfg.test_dataloader.dataset.pipeline[1].scale = SIZE[::-1]
+    site = freeze_sites(cfg, checkpoint, dict(a=pictures), tmp_path / 'out')['a']
+    assert site.agreement > 0.99 and site.outputs_error < 1e-3
+    assert 'condconv_det' not in (tmp_path / 'out' / 'a.py').read_text()
+
+
+def test_a_classifier(pictures, tmp_path):
+    name = 'mobilenet-v1-0.5-condconv-e8_1xb32-10e_shapes-crops.py'
+    files = save_untrained(CONFIGS / 'shapes' / name, tmp_path)
+    site = freeze_sites(*files, dict(a=pictures), tmp_path / 'out', renew_norms=True)['a']
+    assert site.agreement > 0.5 and site.outputs_error > 0
+    assert type(load(tmp_path / 'out' / 'a.py', tmp_path / 'out' / 'a.pth').head.fc) is nn.Linear
 
 
 @pytest.mark.parametrize(

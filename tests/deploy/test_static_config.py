@@ -131,3 +131,13 @@ def test_a_backbone_whose_default_is_another_layer(shapes_alone):
     cfg.model.conv_cfg = dict(conv_cfg, padding_mode='zeros')
     static = static_config(cfg, build(cfg))
     assert static.model.conv_cfg == dict(type='Conv2d', padding_mode='zeros')
+
+
+def test_the_deeper_efficientnet_which_is_routed_without_a_cond_cfg(shapes_alone):
+    cfg = Config(dict(model=dict(type='CondConvEfficientNet', arch='b0-8e-depth')))
+    model, static = build(cfg), build(static_config(cfg, build(cfg)))
+    even = {router: torch.full((8,), 0.5) for _, _, router in routed_layers(model)}
+    expected = freeze_routing(model, even).state_dict()
+    assert {key: value.shape for key, value in static.state_dict().items()} == {
+        key: value.shape for key, value in expected.items()
+    }
