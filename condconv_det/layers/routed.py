@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from condconv_det.ops.cond_conv2d import is_compiling
+from condconv_det.ops.tracing import is_compiling
 
 from .cond_cfg import CondCfg
 from .cond_conv2d import CondConv2d

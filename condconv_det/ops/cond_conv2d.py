@@ -12,6 +12,7 @@ from torch.nn.modules.utils import _pair
 from .autocast import autocast_dtype, without_autocast
 from .kernels import GroupedConv, GroupedPatches, Kernel, Matmul, OneByOne, Pair, mix_kernels
 from .padding import same_padding
+from .tracing import is_compiling
 
 Size = int | Pair
 
@@ -84,7 +85,7 @@ def cond_conv2d(
 def _convolve(x, routing, weight, bias, stride, padding, dilation, groups) -> Tensor:
     if routing.dtype.itemsize < weight.dtype.itemsize:
         routing = routing.to(weight.dtype)
-    if len(x) == 0:
+    if x.shape[0] == 0:  # not len(x), which fixes the batch size of what is exported
         kernel = mix_kernels(routing.sum(0, keepdim=True), weight)[0].to(x.dtype)
         y = F.conv2d(x, kernel, None, stride, padding, dilation, groups)
     else:
@@ -102,18 +103,20 @@ def choose_kernel(
 ) -> Kernel:
     """A kernel by shape, from what `benchmarks/kernels.py` and docs/performance*.md show."""
     compiling = is_compiling()  # makes one code for all batch sizes, not one unrolled for each
-    on_cpu = x.device.type == 'cpu'
     if groups > 1:
         take = GroupedPatches if compiling else GroupedConv
         return take(stride, padding, dilation, groups)
     experts, out_channels, _, *kernel_size = weight.shape
+    if compiling:
+        return Matmul(stride, padding, dilation)
+    on_cpu = x.device.type == 'cpu'
+    pointwise = kernel_size == [1, 1] and (stride, padding) == ((1, 1), (0, 0))
     places = x.shape[2] * x.shape[3] // (stride[0] * stride[1])
     kernels = len(x) if weight.dtype == x.dtype else max(len(x), experts)  # in x's type
     row = kernels * weight[0, 0].numel() * x.element_size()  # bytes, of one output channel
     mixed = row * out_channels
-    blocked = on_cpu and not compiling and x.dtype not in HALF_TYPES
-    pointwise = kernel_size == [1, 1] and (stride, padding) == ((1, 1), (0, 0))
-    if not (pointwise or compiling or _patches_pay(x, places, out_channels)):
+    blocked = on_cpu and x.dtype not in HALF_TYPES
+    if not (pointwise or _patches_pay(x, places, out_channels)):
         if blocked and len(x) > 1 and mixed > 6 * BLOCK_BYTES:
             return OneByOne(stride, padding, dilation)
         return GroupedConv(stride, padding, dilation)
@@ -133,12 +136,6 @@ def _patches_pay(x: Tensor, places: int, out_channels: int) -> bool:
         return 3 * places <= out_channels
     # cuDNN is slow at many groups, the more so in 16 bits; one example is one group
     return len(x) > 1 and places <= (8 if x.dtype in HALF_TYPES else 1) * out_channels
-
-
-def is_compiling() -> bool:
-    """Whether torch.compile traces this call."""
-    # torch 2.1 cannot tell, nor trace the choice: its compiler leaves these layers as they are
-    return hasattr(torch.compiler, 'is_compiling') and torch.compiler.is_compiling()
 
 
 def _check(x, routing, weight, bias, groups) -> None:

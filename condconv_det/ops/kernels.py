@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .autocast import without_autocast
+from .tracing import is_exporting
 
 Pair = tuple[int, int]
 Needs = tuple[bool, bool, bool]
@@ -49,11 +50,11 @@ class MixingTwice(Kernel):
     """Kernels that are mixed in forward, forgotten, and mixed again in backward."""
 
     def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not is_exporting():
             y = _Run.apply(x, routing, weight, self)
         else:
             y = self.forward(x, routing, weight)
-        return y.reshape(len(x), weight.shape[1], *self.out_size(x, weight))
+        return y.reshape(x.shape[0], weight.shape[1], *self.out_size(x, weight))
 
     @abstractmethod
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
@@ -255,7 +256,8 @@ class GroupedPatches(Kernel):
     groups: int = 1
 
     def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        if torch.is_grad_enabled():  # or patches and mixed kernels would be kept
+        # or patches and mixed kernels would be kept
+        if torch.is_grad_enabled() and not is_exporting():
             return checkpoint(self._multiply, x, routing, weight, use_reentrant=False)
         return self._multiply(x, routing, weight)
 
