@@ -1,5 +1,6 @@
-# Nine domains, one detector: static, CondConv as the paper has it, and CondConv from block 1 on whose
-# experts start as one kernel that moves as a plain one does. Each arm at its own best learning rate.
+# Nine domains, one detector: static, CondConv as the paper has it, and CondConv from the paper's
+# block and from block 1 on whose experts start as one kernel that moves as a plain one does; each
+# at its best learning rate.
 seeds = (0, 1, 2)
 # 25 epochs * 79 steps of 16 images = 1,975 steps
 epochs = 25

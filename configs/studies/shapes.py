@@ -1,5 +1,5 @@
 # Six looks of the same objects: static, CondConv as the paper has it, and CondConv from block 1 on
-# whose experts start as one kernel that moves as a plain one does. Each arm at its best learning rate.
+# whose experts start as one kernel that moves as a plain one does; each at its best learning rate.
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static'

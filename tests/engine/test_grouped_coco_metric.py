@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import METRICS
 
 from condconv_det.analysis.groups import image_groups
 from condconv_det.engine import GroupedCocoMetric
