@@ -164,6 +164,8 @@ def test_statistics_are_the_mean_over_batches_and_of_norms_that_run(monkeypatch,
     )
     images = SiteImages(cfg, pictures)
     network = Network().eval()
+    network.runs.num_batches_tracked.fill_(1000)  # as after training
+    network.runs.running_mean.fill_(50)
     before = copy.deepcopy(network.idle.state_dict())
     renew_statistics(network, images)
     batches = [torch.stack(batch['inputs']).float() for batch in images.batches(2)]
