@@ -25,7 +25,9 @@ def test_draws_lists_and_reports_broken_images_at_the_end(run_tool, trained, tmp
 
 
 def test_takes_the_demos_checkpoint_if_none_is_named(run_tool, trained, tmp_path):
-    with pytest.raises(SystemExit, match='work_dirs/demo/condconv/seed0 holds no trained detector.*`make demo`'):
+    with pytest.raises(
+        SystemExit, match='work_dirs/demo/condconv/seed0 holds no trained detector.*`make demo`'
+    ):
         run_tool('detect.py', 'in/a.png')
     shutil.copytree(trained['routed'][0].parent, tmp_path / 'work_dirs/demo/condconv/seed0')
     run_tool('detect.py', 'in/a.png')
