@@ -1,6 +1,6 @@
 """Makes a small data set, trains the static SSD and its CondConv twin on it, and compares them.
 
-About six minutes on two cores.
+Takes some minutes on two cores.
 """
 
 import argparse

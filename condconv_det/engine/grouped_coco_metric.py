@@ -1,7 +1,6 @@
 """COCO mAP of each group of images, such as the domains of a detector for many."""
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +46,9 @@ class GroupedCocoMetric(CocoMetric):
         return metrics
 
     def _of_groups(self, predictions: str) -> dict[str, float]:
-        classes = match_detections(Path(self.ann_file), Path(predictions), self._classes())
+        classes = match_detections(
+            Path(self.ann_file), Path(predictions), self.dataset_meta['classes']
+        )
         maps = {name: mean_average_precision(classes, mask) for name, mask in self.groups.items()}
         found = {f'{self.group_by}_mAP_{name}': round(value, 3) for name, value in maps.items()}
         return {f'{self.group_by}_mAP': round(float(np.nanmean(list(maps.values()))), 3), **found}
-
-    def _classes(self) -> Sequence[str]:
-        return self.dataset_meta['classes']
