@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from condconv_det.data.shapes import SPLITS, make_shapes
+from condconv_det.data.shapes import DOMAINS, SPLITS, make_shapes
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,6 +18,9 @@ def parse_args() -> argparse.Namespace:
         )
     parser.add_argument('--size', type=int, default=128, help='side in pixels (%(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='(%(default)s)')
+    parser.add_argument(
+        '--domains', nargs='+', choices=DOMAINS, default=DOMAINS, help='the looks (all of them)'
+    )
     return parser.parse_args()
 
 
@@ -25,7 +28,7 @@ def main() -> None:
     args = parse_args()
     splits = {split: getattr(args, split) for split in SPLITS}
     try:
-        files = make_shapes(args.out, splits, args.size, args.seed)
+        files = make_shapes(args.out, splits, args.size, args.seed, args.domains)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     for split, path in files.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from condconv_det.study.equal_cost import fit_costs
 from condconv_det.study.plan import Study
 from condconv_det.study.report import write_report
 from condconv_det.study.runs import Run, best_rates, plan_runs, write_configs
@@ -67,6 +68,7 @@ def main() -> None:
     try:
         study = Study.fromfile(args.study)
         args.out.mkdir(parents=True, exist_ok=True)
+        study = fit_costs(study, args.out)
         threads = args.threads or max(1, torch.get_num_threads() // args.jobs)
         trainings = Trainings(TOOLS, args.out, args.jobs, threads, say)
         write_configs(study.at_all_rates() if study.learning_rates else study, args.out)

@@ -7,7 +7,7 @@ domains.py), so that a detector needs the same answer from very different pixels
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,27 +45,32 @@ def make_shapes(
     splits: Mapping[str, int] = SPLITS,
     size: int = 128,
     seed: int = 0,
+    domains: Sequence[str] = DOMAINS,
 ) -> dict[str, Path]:
     """Write the data set under `root`, or find it there already, and return each split's json.
 
     The layout is `root/{split}/000000.jpg` and `root/annotations/{split}.json`. A picture depends
-    on its split's name, its index, the size and the seed only. Boxes, areas and polygons are those
-    of the visible part, as in COCO (a polygon cannot show a hole, the area leaves it out), and each
-    image has an extra key "domain". The folder appears at once when all is written.
+    on its split's name, its index, its domain, the size and the seed only. Boxes, areas and
+    polygons are those of the visible part, as in COCO (a polygon cannot show a hole, the area
+    leaves it out), and each image has an extra key "domain". The folder appears at once when all is
+    written.
 
     Args:
         root: a folder that does not exist, is empty, or was made with the same arguments.
         splits: number of images, at least 1, by name of the split.
         size: height and width of the images in pixels, at least 64.
         seed: not negative.
+        domains: the looks that the images have in turns, of `DOMAINS`.
 
     Raises:
         ValueError: an argument is out of range.
         FileExistsError: `root` holds anything else, or only a part of this data set.
     """
     root = Path(root)
-    _check_arguments(splits, size, seed)
+    _check_arguments(splits, size, seed, domains)
     parameters = {'revision': REVISION, 'size': size, 'seed': seed, 'splits': dict(splits)}
+    if tuple(domains) != DOMAINS:
+        parameters['domains'] = list(domains)
     annotation_files = {split: root / 'annotations' / f'{split}.json' for split in splits}
     if _already_made(root, parameters):
         return annotation_files
@@ -74,7 +79,7 @@ def make_shapes(
     try:
         (partial / 'annotations').mkdir(parents=True)
         for split, count in splits.items():
-            data = _make_split(partial / split, split, count, size, seed)
+            data = _make_split(partial / split, split, count, size, seed, domains)
             data['info']['parameters'] = parameters
             text = json.dumps(data, sort_keys=True)
             (partial / 'annotations' / f'{split}.json').write_text(text)
@@ -89,7 +94,9 @@ def make_shapes(
     return annotation_files
 
 
-def _check_arguments(splits: Mapping[str, int], size: int, seed: int) -> None:
+def _check_arguments(
+    splits: Mapping[str, int], size: int, seed: int, domains: Sequence[str]
+) -> None:
     if not splits:
         raise ValueError('splits must name at least one split, found none')
     for split, count in splits.items():
@@ -101,6 +108,8 @@ def _check_arguments(splits: Mapping[str, int], size: int, seed: int) -> None:
         raise ValueError(f'size must be an integer of at least {MIN_SIZE} pixels, found {size!r}')
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f'seed must be an integer of at least 0, found {seed!r}')
+    if not domains or len(set(domains)) < len(domains) or not set(domains) <= set(DOMAINS):
+        raise ValueError(f'domains must be some of {DOMAINS}, each once, found {domains!r}')
 
 
 def _already_made(root: Path, parameters: dict[str, Any]) -> bool:
@@ -135,7 +144,9 @@ def _already_made(root: Path, parameters: dict[str, Any]) -> bool:
     return True
 
 
-def _make_split(folder: Path, split: str, count: int, size: int, seed: int) -> dict[str, Any]:
+def _make_split(
+    folder: Path, split: str, count: int, size: int, seed: int, domains: Sequence[str]
+) -> dict[str, Any]:
     """Write the images of a split into `folder` and return its COCO annotations."""
     folder.mkdir()
     images: list[dict[str, Any]] = []
@@ -144,7 +155,7 @@ def _make_split(folder: Path, split: str, count: int, size: int, seed: int) -> d
         rng = np.random.default_rng([seed, index, *split.encode()])
         # Classes and domains take turns: five and six have no common divisor, so that thirty
         # images in a row have each class at least once in each domain.
-        domain = DOMAINS[index % len(DOMAINS)]
+        domain = domains[index % len(domains)]
         objects = _place_objects(rng, size, first_category=index % len(CLASSES))
         name = f'{index:06d}.jpg'
         _, encoded = cv2.imencode(

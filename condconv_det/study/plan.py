@@ -18,6 +18,22 @@ from .work_dirs import schedule_options
 
 SPLITS = ('val', 'test')
 METRICS = ('CocoMetric', 'GroupedCocoMetric')
+COSTS = ('multiply_adds', 'seconds_per_image')
+
+
+@dataclass(frozen=True)
+class EqualCost:
+    """What an arm is to cost.
+
+    Args:
+        to: name of the arm that costs as much.
+        by: 'multiply_adds', of one image, or 'seconds_per_image', see `time_per_image`.
+        variants: options of the arm's config, of which those that come nearest are taken.
+    """
+
+    to: str
+    by: str
+    variants: tuple[dict[str, Any], ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -30,12 +46,14 @@ class Arm:
         baseline: name of the arm that it is compared with.
         start_from: name of the arm whose checkpoint of the same seed it starts from; None starts as
             the config says.
+        equal_cost: what it is to cost, which `fit_costs` sees to; None is whatever it costs.
     """
 
     name: str
     cfg: Config
     baseline: str
     start_from: str | None = None
+    equal_cost: EqualCost | None = None
 
     def annotations(self, split: str) -> str:
         """COCO json of a split."""
@@ -52,10 +70,10 @@ class Arm:
         cfg.optim_wrapper.optimizer.lr = rate
         return replace(self, name=named(self.name, rate), cfg=cfg)
 
-    def groups(self, split: str) -> list[ndarray] | None:
-        """The groups of images whose mAP's mean counts; None where all are one."""
+    def groups(self, split: str) -> dict[str, ndarray]:
+        """The groups of images whose mAP's mean counts, by name; none where all are one."""
         key = self.cfg[f'{split}_evaluator'].get('group_by')
-        return list(image_groups(self.annotations(split), key).values()) if key else None
+        return image_groups(self.annotations(split), key) if key else {}
 
     def classes(self, split: str) -> tuple[str, ...] | None:
         """Those of a split that count; None is all."""
@@ -82,11 +100,11 @@ class Study:
     learning_rates: tuple[float, ...] | None = None
 
     def at_all_rates(self) -> 'Study':
-        """Every arm at every learning rate, with the first seed."""
+        """Every arm at every learning rate, with the first seed; all arms at one rate first."""
         arms = [
             replace(arm.at_rate(rate), baseline=named(arm.baseline, rate))
-            for arm in self.arms.values()
             for rate in self.learning_rates
+            for arm in self.arms.values()
         ]
         baseline = named(self.baseline, self.learning_rates[0])
         return Study({arm.name: arm for arm in arms}, baseline, self.seeds[:1], self.epochs)
@@ -132,12 +150,16 @@ class Study:
         for name in arms:
             if not re.fullmatch(r'\w[\w.-]*', name):
                 raise ValueError(f'{path}: an arm is named like a folder, got {name!r}')
+        costs = {
+            name: _read_equal_cost(path, name, arms) for name in arms if 'equal_cost' in arms[name]
+        }
         rates = given.get('learning_rates')
         if rates is not None:
             _check_rates(path, rates, arms)
         ordered = _in_order_of_start(path, arms)
         read = {
-            name: _read_arm(path, name, arms[name], baselines[name], epochs) for name in ordered
+            name: _read_arm(path, name, arms[name], baselines[name], epochs, costs.get(name))
+            for name in ordered
         }
         for split in SPLITS:
             files = {arm.annotations(split) for arm in read.values()}
@@ -194,9 +216,31 @@ def _in_order_of_start(path: Path, arms: dict[str, dict]) -> list[str]:
     return ordered
 
 
-def _read_arm(path: Path, name: str, arm: dict, baseline: str, epochs: int) -> Arm:
+def _read_equal_cost(path: Path, name: str, arms: dict[str, dict]) -> EqualCost:
+    label = f'{path}: arm {name!r}: equal_cost'
+    given = arms[name]['equal_cost']
+    if not isinstance(given, dict):
+        raise ValueError(f'{label} must be a dict, got {given!r}')
+    check_keys(label, given, ['by', 'to', 'variants'], required=['by', 'to', 'variants'])
+    fixed = [other for other in arms if 'equal_cost' not in arms[other]]
+    if given['to'] not in fixed:
+        raise ValueError(
+            f'{label}.to must be an arm of a given cost, of {fixed}, got {given["to"]!r}'
+        )
+    if given['by'] not in COSTS:
+        raise ValueError(f'{label}.by must be one of {COSTS}, got {given["by"]!r}')
+    variants = given['variants']
+    dicts = isinstance(variants, list | tuple) and all(isinstance(each, dict) for each in variants)
+    if not dicts or not variants:
+        raise ValueError(f'{label}.variants must be a list of cfg_options, got {variants!r}')
+    return EqualCost(given['to'], given['by'], tuple(variants))
+
+
+def _read_arm(
+    path: Path, name: str, arm: dict, baseline: str, epochs: int, equal_cost: EqualCost | None
+) -> Arm:
     label = f'{path}: arm {name!r}'
-    known = ['baseline', 'cfg_options', 'config', 'custom_hooks', 'start_from']
+    known = ['baseline', 'cfg_options', 'config', 'custom_hooks', 'equal_cost', 'start_from']
     check_keys(label, arm, known, required=['config'])
     config = path.parent / arm['config']
     if not config.is_file():
@@ -212,4 +256,4 @@ def _read_arm(path: Path, name: str, arm: dict, baseline: str, epochs: int) -> A
         evaluator = cfg.get(f'{split}_evaluator')
         if not isinstance(evaluator, dict) or evaluator.get('type') not in METRICS:
             raise ValueError(f'{label}: {split}_evaluator must be one CocoMetric, got {evaluator}')
-    return Arm(name, cfg, baseline, arm.get('start_from'))
+    return Arm(name, cfg, baseline, arm.get('start_from'), equal_cost)

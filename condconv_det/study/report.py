@@ -51,6 +51,7 @@ class Row:
     Args:
         arm, baseline: names.
         maps: mAP of each seed that is done, by split.
+        groups: mAP of each group of images, the mean over the seeds, by split.
         differences: by split; None for a baseline of its own and where no seed has both.
         parameters, multiply_adds: of the network and one image.
         image_seconds: see `time_per_image`.
@@ -60,11 +61,50 @@ class Row:
     arm: str
     baseline: str
     maps: dict[str, dict[int, float]]
+    groups: dict[str, dict[str, float]]
     differences: dict[str, Difference | None]
     parameters: int
     multiply_adds: int
     image_seconds: float
     training_seconds: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a study found.
+
+    Args:
+        baseline, seeds, epochs: the study's.
+        arms: names of all.
+        rows: of the arms of which a run is done.
+    """
+
+    baseline: str
+    seeds: list[int]
+    epochs: int
+    arms: list[str]
+    rows: list[Row]
+
+    def write(self, path: Path) -> None:
+        """Writes a JSON file, whole or not at all."""
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(asdict(self), indent=1) + '\n')
+
+    @classmethod
+    def fromfile(cls, path: Path) -> 'Results':
+        """Reads what `write` wrote."""
+        content = json.loads(path.read_text())
+        rows = []
+        for row in content.pop('rows'):
+            row['maps'] = {
+                split: {int(seed): value for seed, value in maps.items()}
+                for split, maps in row['maps'].items()
+            }
+            row['differences'] = {
+                split: found and Difference(**found) for split, found in row['differences'].items()
+            }
+            rows.append(Row(**row))
+        return cls(rows=rows, **content)
 
 
 def time_per_image(arms: Sequence[Arm], rounds: int = TIMED_ROUNDS) -> dict[str, float]:
@@ -89,17 +129,23 @@ def time_per_image(arms: Sequence[Arm], rounds: int = TIMED_ROUNDS) -> dict[str,
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def make_rows(study: Study, runs: Sequence[Run], num_resamples: int) -> list[Row]:
+def compare(study: Study, runs: Sequence[Run], num_resamples: int) -> Results:
     """Compares a study's arms by the runs that are done."""
     done = [run for run in runs if run.is_done]
     maps: dict[str, dict[tuple[str, int], float]] = {}
+    of_groups: dict[str, dict[tuple[str, int], dict[str, float]]] = {}
     resampled: dict[str, dict[tuple[str, int], ndarray]] = {}
     for split in SPLITS:
         matches = {(run.arm, run.seed): _match(study, run, split) for run in done}
         groups = next(iter(study.arms.values())).groups(split)
-        maps[split] = {key: _whole_map(found, groups) for key, found in matches.items()}
+        whole = list(groups.values()) or None
+        maps[split] = {key: _map(found, whole) for key, found in matches.items()}
+        of_groups[split] = {
+            key: {name: _map(found, [group]) for name, group in groups.items()}
+            for key, found in matches.items()
+        }
         drawn = (
-            resample_maps(list(matches.values()), num_resamples, groups=groups) if matches else []
+            resample_maps(list(matches.values()), num_resamples, groups=whole) if matches else []
         )
         resampled[split] = dict(zip(matches, drawn))
     # one that never trained may not even build
@@ -114,6 +160,7 @@ def make_rows(study: Study, runs: Sequence[Run], num_resamples: int) -> list[Row
                 arm.name,
                 arm.baseline,
                 {s: {run.seed: maps[s][arm.name, run.seed] for run in of_arm} for s in SPLITS},
+                {s: _means([of_groups[s][arm.name, run.seed] for run in of_arm]) for s in SPLITS},
                 {s: _difference(arm, study.seeds, maps[s], resampled[s]) for s in SPLITS},
                 cost.parameters,
                 cost.multiply_adds,
@@ -121,7 +168,11 @@ def make_rows(study: Study, runs: Sequence[Run], num_resamples: int) -> list[Row
                 statistics.mean(training_seconds(run.work_dir) for run in of_arm),
             )
         )
-    return rows
+    return Results(study.baseline, list(study.seeds), study.epochs, list(study.arms), rows)
+
+
+def _means(of_seeds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.mean(maps[name] for maps in of_seeds) for name in of_seeds[0]}
 
 
 def _difference(
@@ -146,39 +197,52 @@ def _match(study: Study, run: Run, split: str) -> list[ClassMatches]:
     )
 
 
-def _whole_map(matches: Sequence[ClassMatches], groups: Sequence[ndarray] | None) -> float:
+def _map(matches: Sequence[ClassMatches], groups: Sequence[ndarray] | None) -> float:
     return grouped_map(matches, np.ones(len(matches[0].num_boxes), int), groups)
 
 
-def to_markdown(rows: Sequence[Row], study: Study) -> str:
+def to_markdown(results: Results) -> str:
     """The table; says below it what is missing."""
     titles = ['arm', *(f'{split} mAP' for split in SPLITS)]
-    titles += [f'{split}, difference to {study.baseline}' for split in SPLITS]
+    titles += [f'{split}, difference to {results.baseline}' for split in SPLITS]
     titles += ['parameters', 'multiply-adds', 'time per image', 'training']
     lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
-    for row in rows:
+    for row in results.rows:
         cells = [row.arm]
         cells += [_mean_and_deviation(list(row.maps[split].values())) for split in SPLITS]
         for split in SPLITS:
             cell = _signed(row.differences[split])
-            if row.differences[split] and row.baseline != study.baseline:
+            if row.differences[split] and row.baseline != results.baseline:
                 cell += f' to {row.baseline}'
             cells.append(cell)
         cells += [f'{row.parameters / 1e6:.1f} M', f'{row.multiply_adds / 1e6:.0f} M']
         cells.append(f'{1e3 * row.image_seconds:.1f} ms')
         cells.append(f'{row.training_seconds / 60:.1f} min')
         lines.append(f'| {" | ".join(cells)} |')
-    seeds = ', '.join(map(str, study.seeds))
+    seeds = ', '.join(map(str, results.seeds))
     lines += [
         '',
-        f'{study.epochs} epochs, seeds {seeds}. mAP: mean ± standard deviation over the seeds. In '
-        'brackets: 95 percent interval of the difference, by a bootstrap over images and seeds.',
+        f'{results.epochs} epochs, seeds {seeds}. mAP: mean ± standard deviation over the seeds. '
+        'In brackets: 95 percent interval of the difference, by a bootstrap over images and seeds.',
     ]
-    done = {row.arm: row.maps[SPLITS[0]] for row in rows}
-    for arm in study.arms:
-        missing = [str(seed) for seed in study.seeds if seed not in done.get(arm, {})]
+    done = {row.arm: row.maps[SPLITS[0]] for row in results.rows}
+    for arm in results.arms:
+        missing = [str(seed) for seed in results.seeds if seed not in done.get(arm, {})]
         if missing:
             lines.append(f'\nMissing: {arm}, seed {", ".join(missing)}.')
+    return '\n'.join(lines) + '\n'
+
+
+def groups_to_markdown(results: Results, split: str) -> str:
+    """A table of each group's mAP, an arm a column; empty where images have no groups."""
+    groups = list(results.rows[0].groups[split]) if results.rows else []
+    if not groups:
+        return ''
+    titles = [f'{split} mAP', *(row.arm for row in results.rows)]
+    lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
+    for group in groups:
+        cells = [group, *(f'{row.groups[split][group]:.3f}' for row in results.rows)]
+        lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 
 
@@ -201,19 +265,19 @@ def write_report(
     Returns:
         The table, and the names of the files.
     """
-    rows = make_rows(study, runs, num_resamples)
-    table = to_markdown(rows, study)
-    content = json.dumps([asdict(row) for row in rows], indent=1)
-    texts = {'results.md': table, 'results.json': content}
-    for name, text in texts.items():
-        with written_whole(out / name) as partial:
-            partial.write_text(text)
+    results = compare(study, runs, num_resamples)
+    results.write(out / 'results.json')
+    table = to_markdown(results)
+    of_groups = groups_to_markdown(results, 'test')
+    with written_whole(out / 'results.md') as partial:
+        partial.write_text('\n'.join(filter(None, [table, of_groups])))
+    files = ['results.md', 'results.json']
     work_dirs = {
         row.arm: [run.work_dir for run in runs if run.arm == row.arm and run.is_done]
-        for row in rows
+        for row in results.rows
     }
     if not work_dirs:
-        return table, list(texts)
+        return table, files
     with written_whole(out / CURVES) as partial:
         plot_curves(
             list(work_dirs.values()),
@@ -222,4 +286,4 @@ def write_report(
             list(work_dirs),
             xlabel='epoch (validation set)',
         )
-    return table, [*texts, CURVES]
+    return table, [*files, CURVES]

@@ -5,7 +5,7 @@ seeds = (0, 1, 2)
 # 25 epochs * 79 steps of 16 images = 1,975 steps
 epochs = 25
 baseline = 'static'
-learning_rates = (2e-3, 4e-3, 8e-3)
+learning_rates = (4e-3, 8e-3, 2e-3)
 
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb16-25e_domains.py'
 condconv = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8_1xb16-25e_domains.py'

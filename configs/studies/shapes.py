@@ -1,9 +1,10 @@
-# Six looks of the same objects: static, CondConv as the paper has it, and CondConv from block 1 on
-# whose experts start as one kernel that moves as a plain one does; each at its best learning rate.
+# Six looks of the same objects: static, CondConv as the paper has it, CondConv from block 1 on
+# whose experts start as one kernel that moves as a plain one does, and the static network widened
+# to the latter's cost; each at its best learning rate.
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static'
-learning_rates = (4e-3, 8e-3, 16e-3)
+learning_rates = (8e-3, 4e-3, 16e-3)
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
@@ -14,8 +15,29 @@ one_kernel = {
     'optim_wrapper.paramwise_cfg': dict(expert_lr_mult='matched'),
 }
 early = {'model.backbone.cond_cfg.start': 1}
+
+
+def widened(factor):
+    channels = [round(factor * number) for number in (256, 512, 1024, 512, 256)]
+    return {
+        'model.backbone.widen_factor': factor,
+        'model.neck.in_channels': channels[:3],
+        'model.neck.out_channels': channels,
+        'model.bbox_head.in_channels': channels,
+    }
+
+
+widths = [widened(factor / 100) for factor in (*range(50, 56), *range(56, 100, 2))]
 arms = {
     'static': dict(config=static),
     'paper': dict(config=condconv),
     'early_matched': dict(config=condconv, cfg_options={**one_kernel, **early}),
+    'static_same-madds': dict(
+        config=static,
+        equal_cost=dict(to='early_matched', by='multiply_adds', variants=widths),
+    ),
+    'static_same-time': dict(
+        config=static,
+        equal_cost=dict(to='early_matched', by='seconds_per_image', variants=widths),
+    ),
 }

@@ -70,6 +70,20 @@ def test_an_image_does_not_depend_on_how_many_there_are(root, tmp_path):
         assert path.read_bytes() == (root / 'val' / path.name).read_bytes()
 
 
+def test_some_looks_alone_take_turns(root, tmp_path):
+    files = make_shapes(tmp_path / 'two', {'val': 3}, SIZE, domains=('night', 'fog'))
+    images = json.loads(files['val'].read_text())['images']
+    assert [image['domain'] for image in images] == ['night', 'fog', 'night']
+    with pytest.raises(FileExistsError, match='night'):
+        make_shapes(tmp_path / 'two', {'val': 3}, SIZE)
+
+
+@pytest.mark.parametrize('domains', [(), ('night', 'night'), ('dawn',)])
+def test_looks_are_of_those_there_are(tmp_path, domains):
+    with pytest.raises(ValueError, match=r"domains must be some of \('daylight'"):
+        make_shapes(tmp_path / 'root', {'val': 1}, SIZE, domains=domains)
+
+
 def test_another_seed_gives_other_pictures(root, tmp_path):
     make_shapes(tmp_path / 'seed', {'val': 4}, SIZE, seed=1)
     for path in sorted((tmp_path / 'seed' / 'val').iterdir()):

@@ -42,7 +42,7 @@ def pretend(run, **maps):
 def test_each_arm_gets_its_own_best_rate_and_its_baselines(read, tmp_path):
     study = read(arms=ARMS, learning_rates='(1e-3, 2e-3)', seeds='(4, 5)')
     runs = plan_runs(study.at_all_rates(), tmp_path)
-    for run, on_val in zip(runs, (0.3, 0.2, 0.4, 0.5)):
+    for run, on_val in zip(runs, (0.3, 0.4, 0.2, 0.5)):
         pretend(run, val=on_val, test=1 - on_val)
     chosen = study.at_rates(best_rates(study, runs))
     assert chosen.baseline == 'static_lr0.001'
@@ -57,7 +57,7 @@ def test_each_arm_gets_its_own_best_rate_and_its_baselines(read, tmp_path):
 def test_an_arm_that_failed_at_every_rate_is_named(read, tmp_path):
     study = read(arms=ARMS, learning_rates='(1e-3, 2e-3)')
     runs = plan_runs(study.at_all_rates(), tmp_path)
-    for run in runs[:2]:
+    for run in runs[::2]:
         pretend(run, val=0.1, test=0.1)
     with pytest.raises(ValueError, match="arm 'other' failed at every learning rate"):
         best_rates(study, runs)

@@ -7,8 +7,16 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
-from condconv_det.study.plan import Arm, Study
-from condconv_det.study.report import Difference, Row, _difference, time_per_image, to_markdown
+from condconv_det.study.plan import Arm
+from condconv_det.study.report import (
+    Difference,
+    Results,
+    Row,
+    _difference,
+    groups_to_markdown,
+    time_per_image,
+    to_markdown,
+)
 
 NETWORK = dict(parameters=1_340_000, multiply_adds=302_400_000)
 
@@ -17,12 +25,12 @@ def row(arm, baseline, maps, difference=None, **kwargs):
     both = dict(val=maps, test={seed: value / 2 for seed, value in maps.items()})
     differences = dict(val=difference, test=None)
     times = dict(image_seconds=0.0123, training_seconds=90.0)
-    return Row(arm, baseline, both, differences, **{**NETWORK, **times, **kwargs})
+    groups = dict(val={}, test=dict(day=0.5, night=0.25))
+    return Row(arm, baseline, both, groups, differences, **{**NETWORK, **times, **kwargs})
 
 
-def study_of(*rows, arms=()):
-    names = [*(row.arm for row in rows), *arms]
-    return Study({name: Arm(name, Config(), 'static') for name in names}, 'static', (0, 1), 15)
+def results_of(*rows, arms=()):
+    return Results('static', [0, 1], 15, [*(row.arm for row in rows), *arms], list(rows))
 
 
 def test_a_row_has_mean_deviation_difference_and_cost():
@@ -31,7 +39,7 @@ def test_a_row_has_mean_deviation_difference_and_cost():
         row('e8', 'static', {0: 0.45, 1: 0.43}, Difference(0.03, -0.0114, 0.05, 2)),
         row('warm', 'e8', {0: 0.45, 1: 0.43}, Difference(-0.002, -0.01, 0.02, 2)),
     ]
-    header, _, *lines = to_markdown(rows, study_of(*rows)).splitlines()
+    header, _, *lines = to_markdown(results_of(*rows)).splitlines()
     assert '| val, difference to static | test, difference to static |' in header
     cost = '1.3 M | 302 M | 12.3 ms | 1.5 min |'
     assert lines[:3] == [
@@ -44,10 +52,25 @@ def test_a_row_has_mean_deviation_difference_and_cost():
 
 def test_what_is_missing_is_named():
     rows = [row('static', 'static', {0: 0.4, 1: 0.42}), row('e8', 'static', {1: 0.45})]
-    table = to_markdown(rows, study_of(*rows, arms=['e16']))
+    table = to_markdown(results_of(*rows, arms=['e16']))
     assert '| e8 | 0.450 | 0.225 |' in table  # one seed has no deviation
     assert 'Missing: e8, seed 0.' in table and 'Missing: e16, seed 0, 1.' in table
     assert 'Missing: static' not in table
+
+
+def test_groups_of_images_have_a_table_of_their_own():
+    results = results_of(row('static', 'static', {0: 0.4}), row('e8', 'static', {0: 0.5}))
+    header, _, *lines = groups_to_markdown(results, 'test').splitlines()
+    assert header == '| test mAP | static | e8 |'
+    assert lines == ['| day | 0.500 | 0.500 |', '| night | 0.250 | 0.250 |']
+    assert groups_to_markdown(results, 'val') == ''
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    difference = Difference(0.03, -0.0114, 0.05, 2)
+    results = results_of(row('e8', 'static', {0: 0.45, 1: 0.43}, difference), arms=['e16'])
+    results.write(tmp_path / 'results.json')
+    assert Results.fromfile(tmp_path / 'results.json') == results
 
 
 def test_time_per_image_is_the_networks_on_one_thread(monkeypatch):

@@ -148,7 +148,7 @@ def test_it_trains_tests_and_compares_and_goes_on_where_it_ended(run_study, caps
     table = table[table.index('| arm') :]
     assert table.startswith(Path('out/results.md').read_text())
     assert Path('out/val_mAP.png').read_bytes().startswith(b'\x89PNG')
-    rows = {row['arm']: row for row in json.loads(Path('out/results.json').read_text())}
+    rows = {row['arm']: row for row in json.loads(Path('out/results.json').read_text())['rows']}
     assert list(rows) == ['static', 'e8']
     for arm, row in rows.items():
         assert f'| {arm} |' in table

@@ -1,0 +1,72 @@
+"""Arms that cost what another one does, by that of their variants which comes nearest."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from condconv_det.analysis.cost import measure_config
+from condconv_det.weights.files import written_whole
+
+from .plan import Arm, Study
+from .report import time_per_image
+
+CHOSEN = 'equal_cost.json'
+TOLERANCE = 0.03
+
+
+def fit_costs(study: Study, out: Path) -> Study:
+    """The study, each arm that is to cost what another does in the variant that comes nearest.
+
+    What is chosen is written into `equal_cost.json`, so that a study that goes on keeps to it.
+
+    Args:
+        study: as it was read.
+        out: its folder.
+
+    Raises:
+        ValueError: no variant of an arm comes within 3 percent of the other's cost.
+    """
+    path = out / CHOSEN
+    chosen = json.loads(path.read_text()) if path.exists() else {}
+    arms = dict(study.arms)
+    for name, arm in study.arms.items():
+        if arm.equal_cost is None:
+            continue
+        variants = {str(options): with_options(arm, options) for options in arm.equal_cost.variants}
+        asked = dict(to=arm.equal_cost.to, by=arm.equal_cost.by)
+        kept = chosen.get(name, {})
+        if not kept.items() >= asked.items() or kept['variant'] not in variants:
+            chosen[name] = asked | _nearest(variants, study.arms[asked['to']], asked['by'])
+        arms[name] = variants[chosen[name]['variant']]
+    if chosen:
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(chosen, indent=1))
+    return replace(study, arms=arms)
+
+
+def with_options(arm: Arm, options: dict[str, Any]) -> Arm:
+    """The arm with options merged into its config."""
+    cfg = copy.deepcopy(arm.cfg)
+    cfg.merge_from_dict(options)
+    return replace(arm, cfg=cfg)
+
+
+def _nearest(variants: dict[str, Arm], other: Arm, by: str) -> dict[str, Any]:
+    costs = _costs({'': other, **variants}, by)
+    target = costs.pop('')
+    nearest = min(costs, key=lambda variant: abs(costs[variant] - target))
+    ratio = costs[nearest] / target
+    if abs(ratio - 1) > TOLERANCE:
+        raise ValueError(
+            f'arm {variants[nearest].name!r} is to cost what {other.name!r} does in {by}, within '
+            f'{TOLERANCE:.0%}; the nearest of its variants, {nearest}, costs {ratio:.2f} times that'
+        )
+    return dict(variant=nearest, cost=costs[nearest], of_the_other=target)
+
+
+def _costs(arms: dict[str, Arm], by: str) -> dict[str, float]:
+    if by == 'multiply_adds':
+        return {name: measure_config(arm.cfg).multiply_adds for name, arm in arms.items()}
+    return time_per_image([replace(arm, name=name) for name, arm in arms.items()])
