@@ -14,7 +14,7 @@ input_size = 192
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    # MinIoURandomCrop, SSD's own, would take as long as the network: few of its crops suit small boxes
+    # SSD's own MinIoURandomCrop looks as long as the network takes: few crops suit small boxes
     dict(type='RandomCrop', crop_type='relative_range', crop_size=(0.6, 0.6)),
     dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
     dict(type='RandomFlip', prob=0.5),
