@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('row', help='a row of docs/performance-cpu.md, as in the example')
+    parser.add_argument('row', help='a row of docs/measured/performance-cpu.md, as in the example')
     parser.add_argument('--rounds', type=int, default=9, help='without profiler (%(default)s)')
     args = parser.parse_args(argv)
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """Tables, goals and chart of what benchmarks.speed has measured.
 
-    python -m benchmarks.report work_dirs/speed/speed.json docs/performance-cpu.md
+    python -m benchmarks.report work_dirs/speed/speed.json docs/measured/performance-cpu.md
 
 writes the page, and its chart into `images` beside it.
 """
@@ -43,7 +43,7 @@ def overhead(row: dict) -> float | None:
 
 
 def floor(row: dict) -> float:
-    """Plain's time and what it takes to read the experts, see docs/performance.md."""
+    """Plain's time and what it takes to read the experts, see docs/measured/performance.md."""
     return median(row, 'plain') + row['expert_seconds']['ours']
 
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed --level backbones --out work_dirs/speed
 
-The forms take turns within a round; docs/performance.md says what is measured, and how to read it.
+The forms take turns within a round; docs/measured/performance.md says what is measured, and how to
+read it.
 Rows are written as they are measured, and those that --out has already are left as they are: a run
 that was interrupted, or split by --level or --only, goes on.
 """

@@ -2,8 +2,8 @@
 
 CondConv-MobileNetV1 0.5 learns to classify crops of the training boxes; SSD300 is then trained
 twice, for the same steps with the same seed, once from that backbone and once from scratch, and
-both are measured on val and test. Needs data/bccd in the current folder, see docs/results.md. Run
-again after an interruption, it goes on from the last checkpoints.
+both are measured on val and test. Needs data/bccd in the current folder, see
+docs/measured/results.md. Run again after an interruption, it goes on from the last checkpoints.
 """
 
 import argparse
@@ -82,7 +82,9 @@ def main() -> None:
     jsons = [DATA / 'annotations' / f'{split}.json' for split in SPLITS]
     for path in (*jsons, DATA / 'JPEGImages'):
         if not path.exists():
-            sys.exit(f'error: {path} does not exist; docs/results.md says how to make {DATA}')
+            sys.exit(
+                f'error: {path} does not exist; docs/measured/results.md says how to make {DATA}'
+            )
     run(
         *('dataset_converters/crop_objects.py', *jsons, '--images', DATA / 'JPEGImages'),
         *('--out', CROPS, '--margin', 0.1, '--allow-faults'),

@@ -101,7 +101,7 @@ def _convolve(x, routing, weight, bias, stride, padding, dilation, groups) -> Te
 def choose_kernel(
     x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Kernel:
-    """A kernel by shape, from what `benchmarks/kernels.py` and docs/performance*.md show."""
+    """A kernel by shape, from what `benchmarks/kernels.py` and docs/measured show."""
     compiling = is_compiling()  # makes one code for all batch sizes, not one unrolled for each
     if groups > 1:
         take = GroupedPatches if compiling else GroupedConv

@@ -128,5 +128,5 @@ def test_it_trains_both_detectors_alike_and_goes_on_where_it_ended(
 
 def test_without_the_data_it_says_where_they_come_from(tmp_path, run_script, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match='data/bccd.*does not exist; docs/results.md'):
+    with pytest.raises(SystemExit, match='data/bccd.*does not exist; docs/measured/results.md'):
         run_script()

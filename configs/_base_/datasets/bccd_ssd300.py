@@ -1,4 +1,5 @@
-# BCCD, 364 blood smears of 640x480 with three classes of cells, in data/bccd; see docs/results.md.
+# BCCD, 364 blood smears of 640x480 with three classes of cells, in data/bccd; see
+# docs/measured/results.md.
 data_root = 'data/bccd/'
 metainfo = dict(classes=('Platelets', 'RBC', 'WBC'))
 input_size = 300
