@@ -12,10 +12,11 @@ def install() -> None:
     warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
     mmcv_ext.install()
     # mmdet does not import before the line above.
-    from . import checkpoints, data_errors, external_configs, plain_files, resume
+    from . import checkpoints, data_errors, external_configs, fused_optimizers, plain_files, resume
 
     data_errors.install()
     plain_files.install()
     checkpoints.install()
     resume.install()
     external_configs.install()
+    fused_optimizers.install()
