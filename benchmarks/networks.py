@@ -104,9 +104,9 @@ def backbone_subjects(quick: bool) -> list[Subject]:
     ]
 
 
-def detector(config: Path) -> nn.Module:
+def detector(config: Path | Config) -> nn.Module:
     """A config's detector with random weights; no checkpoint is downloaded."""
-    cfg = Config.fromfile(config)
+    cfg = config if isinstance(config, Config) else Config.fromfile(config)
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.pop('init_cfg', None)
     return settle(MODELS.build(cfg.model))
