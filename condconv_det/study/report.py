@@ -171,8 +171,9 @@ def to_markdown(rows: Sequence[Row], study: Study) -> str:
     seeds = ', '.join(map(str, study.seeds))
     lines += [
         '',
-        f'{study.epochs} epochs, seeds {seeds}. mAP: mean ± standard deviation over the seeds. In '
-        'brackets: 95 percent interval of the difference, by a bootstrap over images and seeds.',
+        f'{study.length} {study.unit}, seeds {seeds}. mAP: mean ± standard deviation over the '
+        'seeds. In brackets: 95 percent interval of the difference, by a bootstrap over images '
+        'and seeds.',
     ]
     done = {row.arm: row.maps[SPLITS[0]] for row in rows}
     for arm in study.arms:
@@ -220,6 +221,6 @@ def write_report(
             [next(iter(study.arms.values())).metric],
             partial,
             list(work_dirs),
-            xlabel='epoch (validation set)',
+            xlabel=f'{study.unit} (validation set)',
         )
     return table, [*texts, CURVES]
