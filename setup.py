@@ -66,6 +66,7 @@ setup(
         'pycocotools',
         'safetensors',
         'setuptools>=70.1,<81',  # mmengine 0.10 imports pkg_resources
+        'tqdm',
     ],
     extras_require={
         # mmcv without compiled operators; leave it out where mmcv itself is installed.

@@ -239,7 +239,7 @@ TEXT = r"""
 - pad_pixel=mean[::-1] if preprocessor._channel_conversion else mean,
 + pad_pixel=mean,
 
-@ data/voc.py | off-by-one | boxes lose their last row and column
+@ data/voc_xml.py | off-by-one | boxes lose their last row and column
 - box = [xmin - 1, ymin - 1, xmax, ymax]
 + box = [xmin - 1, ymin - 1, xmax - 1, ymax - 1]
 @ data/crops.py | off-by-one | crops lose the last column that they touch

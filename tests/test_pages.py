@@ -55,7 +55,7 @@ def test_tables_are_filled_in_where_a_page_names_a_study(tmp_path):
         image_seconds=0.003,
         training_seconds=60.0,
     )
-    Results('static', [0], 5, ['static'], [row]).write(tmp_path / 'looks.json')
+    Results('static', [0], 5, 'epochs', ['static'], [row]).write(tmp_path / 'looks.json')
     page = """before
 <!-- study looks -->
 an old table

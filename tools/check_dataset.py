@@ -3,7 +3,8 @@
     check_dataset.py data/mine/train.json --images data/mine/images --fix data/mine/mended.json
     check_dataset.py configs/ssd/ssd300_mobilenet-v1_8xb128-20k_coco.py
 
-Without --decode only the headers of images are read. Exit codes: 0 no errors, though there may be
+Without --images, which a config names by itself, no image of a json is looked at; without --decode
+only the headers are read. Exit codes: 0 no errors, though there may be
 warnings, 1 errors, 2 unusable arguments, nothing to check, or a file could not be written.
 """
 
@@ -18,9 +19,9 @@ from typing import Any, NamedTuple
 from condconv_det.data.check_coco import check_coco, read_coco
 from condconv_det.data.check_images import check_images
 from condconv_det.data.coco_faults import KINDS, level
+from condconv_det.data.decode import SUFFIXES, decoded_size
 from condconv_det.data.fault import Fault
 from condconv_det.data.image_size import loaded_size
-from condconv_det.deploy.images import SUFFIXES, decode_image
 from condconv_det.weights.files import written_whole
 
 LEVELS = ('error', 'warning', 'note')
@@ -48,6 +49,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.source.suffix == '.py' and (args.images or args.fix):
         parser.error('--images and --fix go with a json, not with a config')
+    if args.source.suffix != '.py' and args.decode and not args.images:
+        parser.error('--decode needs --images FOLDER, where the images of the json are')
     if args.fix and args.json and args.fix.resolve() == args.json.resolve():
         parser.error(f'--fix and --json would both write {args.fix}: name another')
     return args
@@ -99,12 +102,6 @@ def check_output(out: Path, checked: Iterable[Path]) -> None:
         raise ValueError(f'{out} is an image: name another')
 
 
-def decoded_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image that was decoded to its end."""
-    height, width = decode_image(path.read_bytes(), path.name).shape[:2]
-    return width, height
-
-
 def check(source: Source, decode: bool) -> tuple[list[Fault], dict[str, Any] | None]:
     """Faults, and the mended data if there are any."""
     try:
@@ -138,6 +135,8 @@ def report(source: Source, faults: list[Fault], show: int) -> None:
             print(f'  ... and {len(same) - show} more')
     numbers = [sum(level(f, source.evaluated) == name for f in faults) for name in LEVELS]
     print(', '.join(f'{n} {name}{"s" * (n != 1)}' for n, name in zip(numbers, LEVELS)))
+    if source.images is None:
+        print('no image was looked at: say --images FOLDER')
 
 
 def records_of(source: Source, faults: list[Fault]) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ def make_study(data_root: Path, epochs: int) -> Study:
         for split in ('val', 'test'):
             cfg[f'{split}_evaluator'].ann_file = str(data_root / 'annotations' / f'{split}.json')
         arms[name] = Arm(name, cfg, 'static')
-    return Study(arms, 'static', seeds=(0,), epochs=epochs)
+    return Study(arms, 'static', seeds=(0,), length=epochs)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Needed by mmdet 3.x on pycocotools 2.0 and mmcv 2.x.
 """
 
 from functools import wraps
+from typing import Any
 
 import cv2
 from mmcv.transforms import LoadImageFromFile
@@ -24,6 +25,7 @@ def install() -> None:
     CocoDataset.COCOAPI = NamedCOCO
     coco_metric.COCO = NamedCOCO
     CocoDataset.load_data_list = _load_data_list
+    CocoDataset.prepare_data = _prepare_data
     LoadImageFromFile.transform = _load_image
 
 
@@ -69,6 +71,19 @@ def _load_data_list(self: CocoDataset) -> list[dict]:
             f'annotation file {self.ann_file} has entries that mmdet cannot read '
             f'({type(error).__name__}: {error}); `python tools/check_dataset.py {self.ann_file}` '
             'names them'
+        ) from error
+
+
+def _prepare_data(self: CocoDataset, idx: int) -> Any:
+    try:
+        return super(CocoDataset, self).prepare_data(idx)
+    except ImageError as error:
+        if not self.test_mode:  # training passes over it, see SkipBrokenImagesHook
+            raise
+        raise ImageError(
+            f'{error}; `python tools/check_dataset.py {self.ann_file} --images '
+            f'{self.data_prefix.get("img")} --decode --fix OUT.json` writes a json without such '
+            'images'
         ) from error
 
 

@@ -1,19 +1,12 @@
 """Image files of any origin: found by name, and decoded if whole and not too large."""
 
 import glob
-import warnings
-from io import BytesIO
 from pathlib import Path
 
-import mmcv
 import numpy as np
-from PIL import Image
 
 from condconv_det.compat.data_errors import ImageError
-
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
-FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
-MAX_PIXELS = 100_000_000
+from condconv_det.data.decode import MAX_PIXELS, SUFFIXES, decode
 
 
 def find_images(pattern: str) -> list[Path]:
@@ -44,7 +37,7 @@ def find_images(pattern: str) -> list[Path]:
 
 
 def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The pixels of an image file, uint8 [H, W, 3], BGR, the same that MMDetection trains on.
+    """The pixels of an image file, as `decode` gives them.
 
     Args:
         content: of the file.
@@ -55,21 +48,6 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
         ImageError: it is not an image, not a whole one, or too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-            header = Image.open(BytesIO(content), formats=FORMATS)
-        width, height = header.size
-        if width * height > max_pixels:
-            raise ImageError(
-                f'{width}x{height} pixels are too many; at most {max_pixels / 1e6:g} million'
-            )
-        header.load()  # OpenCV before 4.11 fills what a truncated JPEG lacks with grey
-        pixels = mmcv.imfrombytes(content)
-        if pixels is None:
-            raise ImageError(f'OpenCV cannot decode a {header.format} of mode {header.mode}')
-        return pixels
-    except Image.UnidentifiedImageError:
-        reason = f'its {len(content)} bytes are none of {", ".join(FORMATS)}'
-    except Exception as error:  # decoders raise nearly anything for a damaged file
-        reason = ' '.join(str(error).split()) or type(error).__name__
-    raise ImageError(f'image {name} cannot be read: {reason}')
+        return decode(content, max_pixels)
+    except ValueError as error:
+        raise ImageError(f'image {name} cannot be read: {error}') from error

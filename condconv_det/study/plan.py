@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from condconv_det.analysis.configs import errors_named, load_config
 from condconv_det.analysis.groups import image_groups
 from condconv_det.layers.cond_cfg import check_keys
 
-from .work_dirs import schedule_options
+from .work_dirs import MAX_KEYS, schedule_options
 
 SPLITS = ('val', 'test')
 METRICS = ('CocoMetric', 'GroupedCocoMetric')
@@ -88,16 +88,18 @@ class Study:
         arms: by name; an arm that another one starts from comes before it.
         baseline: the arm that the others are compared with, unless they name one of their own.
         seeds: one training of each arm for each.
-        epochs: of every training.
+        length: of every training, in `unit`.
         learning_rates: from which each arm gets the one that is best on val with the first seed;
             None leaves the configs'.
+        unit: what the configs count, 'epochs' or 'iterations'.
     """
 
     arms: dict[str, Arm] = field(repr=False)
     baseline: str
     seeds: tuple[int, ...]
-    epochs: int
+    length: int
     learning_rates: tuple[float, ...] | None = None
+    unit: str = 'epochs'
 
     def at_all_rates(self) -> 'Study':
         """Every arm at every learning rate, with the first seed; all arms at one rate first."""
@@ -107,7 +109,7 @@ class Study:
             for arm in self.arms.values()
         ]
         baseline = named(self.baseline, self.learning_rates[0])
-        return Study({arm.name: arm for arm in arms}, baseline, self.seeds[:1], self.epochs)
+        return self._of_arms(arms, baseline, self.seeds[:1])
 
     def at_rates(self, rates: Mapping[str, float]) -> 'Study':
         """Every arm at its own learning rate, with all seeds."""
@@ -116,7 +118,11 @@ class Study:
             for arm in self.arms.values()
         ]
         baseline = named(self.baseline, rates[self.baseline])
-        return Study({arm.name: arm for arm in arms}, baseline, self.seeds, self.epochs)
+        return self._of_arms(arms, baseline, self.seeds)
+
+    def _of_arms(self, arms: Sequence[Arm], baseline: str, seeds: tuple[int, ...]) -> 'Study':
+        by_name = {arm.name: arm for arm in arms}
+        return replace(self, arms=by_name, baseline=baseline, seeds=seeds, learning_rates=None)
 
     @classmethod
     def fromfile(cls, path: Path) -> 'Study':
@@ -131,12 +137,18 @@ class Study:
                 given = Config.fromfile(path, lazy_import=False).to_dict()
             except SyntaxError as error:
                 raise ValueError(f'{path} is not Python: {error}') from error
-        missing = {'arms', 'baseline', 'epochs', 'seeds'} - set(given)
+        missing = {'arms', 'baseline', 'seeds'} - set(given)
         if missing:
             raise ValueError(f'{path} lacks {sorted(missing)}')
-        arms, seeds, epochs = given['arms'], given['seeds'], given['epochs']
-        if not isinstance(epochs, int) or epochs < 1:
-            raise ValueError(f'{path}: epochs must be at least 1, got {epochs!r}')
+        units = [unit for unit in MAX_KEYS if unit in given]
+        if len(units) != 1:
+            raise ValueError(
+                f'{path} must have either epochs or iterations, got {units or "neither"}'
+            )
+        (unit,) = units
+        arms, seeds, length = given['arms'], given['seeds'], given[unit]
+        if not isinstance(length, int) or length < 1:
+            raise ValueError(f'{path}: {unit} must be at least 1, got {length!r}')
         if not _are_seeds(seeds):
             raise ValueError(
                 f'{path}: seeds must be different integers of at least 0, got {seeds!r}'
@@ -150,16 +162,12 @@ class Study:
         for name in arms:
             if not re.fullmatch(r'\w[\w.-]*', name):
                 raise ValueError(f'{path}: an arm is named like a folder, got {name!r}')
-        costs = {
-            name: _read_equal_cost(path, name, arms) for name in arms if 'equal_cost' in arms[name]
-        }
         rates = given.get('learning_rates')
         if rates is not None:
             _check_rates(path, rates, arms)
         ordered = _in_order_of_start(path, arms)
         read = {
-            name: _read_arm(path, name, arms[name], baselines[name], epochs, costs.get(name))
-            for name in ordered
+            name: _read_arm(path, name, arms, baselines[name], length, unit) for name in ordered
         }
         for split in SPLITS:
             files = {arm.annotations(split) for arm in read.values()}
@@ -167,7 +175,7 @@ class Study:
                 raise ValueError(
                     f'{path}: arms are compared on one {split} set, got {sorted(files)}'
                 )
-        return cls(read, given['baseline'], tuple(seeds), epochs, rates and tuple(rates))
+        return cls(read, given['baseline'], tuple(seeds), length, rates and tuple(rates), unit)
 
 
 def named(arm: str, rate: float) -> str:
@@ -216,9 +224,11 @@ def _in_order_of_start(path: Path, arms: dict[str, dict]) -> list[str]:
     return ordered
 
 
-def _read_equal_cost(path: Path, name: str, arms: dict[str, dict]) -> EqualCost:
+def _read_equal_cost(path: Path, name: str, arms: dict[str, dict]) -> EqualCost | None:
     label = f'{path}: arm {name!r}: equal_cost'
-    given = arms[name]['equal_cost']
+    given = arms[name].get('equal_cost')
+    if given is None:
+        return None
     if not isinstance(given, dict):
         raise ValueError(f'{label} must be a dict, got {given!r}')
     check_keys(label, given, ['by', 'to', 'variants'], required=['by', 'to', 'variants'])
@@ -237,8 +247,9 @@ def _read_equal_cost(path: Path, name: str, arms: dict[str, dict]) -> EqualCost:
 
 
 def _read_arm(
-    path: Path, name: str, arm: dict, baseline: str, epochs: int, equal_cost: EqualCost | None
+    path: Path, name: str, arms: dict[str, dict], baseline: str, length: int, unit: str
 ) -> Arm:
+    arm = arms[name]
     label = f'{path}: arm {name!r}'
     known = ['baseline', 'cfg_options', 'config', 'custom_hooks', 'equal_cost', 'start_from']
     check_keys(label, arm, known, required=['config'])
@@ -247,7 +258,7 @@ def _read_arm(
         raise FileNotFoundError(f'{label}: its config {config} does not exist')
     with errors_named(label):
         cfg = load_config(config)
-        cfg.merge_from_dict(schedule_options(cfg, epochs))
+        cfg.merge_from_dict(schedule_options(cfg, length, unit))
         cfg.merge_from_dict(arm.get('cfg_options', {}))
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), *arm.get('custom_hooks', [])]
         # what a study keeps: two checkpoints to resume from, while one is being written
@@ -256,4 +267,5 @@ def _read_arm(
         evaluator = cfg.get(f'{split}_evaluator')
         if not isinstance(evaluator, dict) or evaluator.get('type') not in METRICS:
             raise ValueError(f'{label}: {split}_evaluator must be one CocoMetric, got {evaluator}')
+    equal_cost = _read_equal_cost(path, name, arms)
     return Arm(name, cfg, baseline, arm.get('start_from'), equal_cost)

@@ -74,14 +74,15 @@ class Results:
     """What a study found.
 
     Args:
-        baseline, seeds, epochs: the study's.
+        baseline, seeds, length, unit: the study's.
         arms: names of all.
         rows: of the arms of which a run is done.
     """
 
     baseline: str
     seeds: list[int]
-    epochs: int
+    length: int
+    unit: str
     arms: list[str]
     rows: list[Row]
 
@@ -168,7 +169,9 @@ def compare(study: Study, runs: Sequence[Run], num_resamples: int) -> Results:
                 statistics.mean(training_seconds(run.work_dir) for run in of_arm),
             )
         )
-    return Results(study.baseline, list(study.seeds), study.epochs, list(study.arms), rows)
+    return Results(
+        study.baseline, list(study.seeds), study.length, study.unit, list(study.arms), rows
+    )
 
 
 def _means(of_seeds: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -222,8 +225,9 @@ def to_markdown(results: Results) -> str:
     seeds = ', '.join(map(str, results.seeds))
     lines += [
         '',
-        f'{results.epochs} epochs, seeds {seeds}. mAP: mean ± standard deviation over the seeds. '
-        'In brackets: 95 percent interval of the difference, by a bootstrap over images and seeds.',
+        f'{results.length} {results.unit}, seeds {seeds}. mAP: mean ± standard deviation over the '
+        'seeds. In brackets: 95 percent interval of the difference, by a bootstrap over images '
+        'and seeds.',
     ]
     done = {row.arm: row.maps[SPLITS[0]] for row in results.rows}
     for arm in results.arms:
@@ -284,6 +288,6 @@ def write_report(
             [next(iter(study.arms.values())).metric],
             partial,
             list(work_dirs),
-            xlabel='epoch (validation set)',
+            xlabel=f'{study.unit} (validation set)',
         )
     return table, [*files, CURVES]

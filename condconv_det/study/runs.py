@@ -7,7 +7,7 @@ from pathlib import Path
 from condconv_det.weights.files import written_whole
 
 from .plan import SPLITS, Study, named
-from .work_dirs import is_trained, read_metrics
+from .work_dirs import CHECKPOINTS, is_trained, read_metrics
 
 
 @dataclass(frozen=True)
@@ -15,18 +15,20 @@ class Run:
     """An arm trained with one seed, and tested.
 
     Args:
-        arm, seed, epochs: what to train, and how long.
+        arm, seed, length: what to train, and how long, in `unit`.
         out: folder of the whole study.
         metric: the figure that counts, as tests name it.
         start: the run whose checkpoint this one starts from.
+        unit: 'epochs' or 'iterations'.
     """
 
     arm: str
     seed: int
-    epochs: int
+    length: int
     out: Path
     metric: str = 'coco/bbox_mAP'
     start: 'Run | None' = None
+    unit: str = 'epochs'
 
     @property
     def name(self) -> str:
@@ -38,7 +40,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        return self.work_dir / f'epoch_{self.epochs}.pth'
+        return self.work_dir / CHECKPOINTS[self.unit].format(self.length)
 
     def predictions(self, split: str) -> Path:
         """COCO results of the trained network."""
@@ -96,7 +98,9 @@ def plan_runs(study: Study, out: Path) -> list[Run]:
             for arm in study.arms.values():
                 if (arm.start_from is None) == starts_alone:
                     start = runs.get((arm.start_from, seed))
-                    runs[arm.name, seed] = Run(arm.name, seed, study.epochs, out, arm.metric, start)
+                    runs[arm.name, seed] = Run(
+                        arm.name, seed, study.length, out, arm.metric, start, study.unit
+                    )
     return list(runs.values())
 
 

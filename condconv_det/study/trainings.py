@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .plan import SPLITS
 from .runs import Run
+from .work_dirs import CHECKPOINTS
 
 LOG_LINES = 15  # of a failed command's output
 
@@ -99,7 +100,7 @@ class Trainings:
             log = run.work_dir / f'{Path(tool).stem}.log'
             self._call([sys.executable, str(self.tools / tool), *args], log)
         # earlier checkpoints were for resuming
-        for checkpoint in run.work_dir.glob('epoch_*.pth'):
+        for checkpoint in run.work_dir.glob(CHECKPOINTS[run.unit].format('*')):
             if checkpoint != run.checkpoint:
                 checkpoint.unlink()
         metrics = [f'{split} mAP {run.measured(split):.3f}' for split in SPLITS]

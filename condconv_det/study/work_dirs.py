@@ -2,40 +2,86 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
+# What a training counts: mmengine's keys for its length, and its checkpoints' names.
+MAX_KEYS = {'epochs': 'max_epochs', 'iterations': 'max_iters'}
+CHECKPOINTS = {'epochs': 'epoch_{}.pth', 'iterations': 'iter_{}.pth'}
 
-def schedule_options(cfg: Config, epochs: int) -> dict[str, int]:
-    """Options that make a config's training `epochs` long, with some twelve validations.
+
+def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str, Any]:
+    """Options that make a config's training so long, with some twelve validations.
 
     Schedulers that end with the training still do; warm-ups that count steps stay as they are.
 
+    Args:
+        length: in epochs or iterations, whatever the config counts.
+        unit: which of them `length` is.
+
     Raises:
-        ValueError: the training does not count epochs, or a scheduler has milestones or a part of
-            the epochs.
+        ValueError: the training does not count in `unit`, or a scheduler has milestones, a part of
+            the training or a warm-up that is longer.
     """
-    planned = cfg.train_cfg.get('max_epochs')
+    planned = cfg.train_cfg.get(MAX_KEYS[unit])
     if planned is None:
-        raise ValueError(f'{cfg.filename}: train_cfg has no max_epochs, so it cannot be resized')
-    interval = max(1, epochs // 12)
-    options = {
-        'train_cfg.max_epochs': epochs,
+        found = [other for other, key in MAX_KEYS.items() if key in cfg.train_cfg]
+        raise ValueError(
+            f'{cfg.filename}: train_cfg has no {MAX_KEYS[unit]}, so it cannot be resized to '
+            f'{length} {unit}; it counts {" and ".join(found) or "neither epochs nor iterations"}'
+        )
+    interval = max(1, length // 12)
+    options: dict[str, Any] = {
+        f'train_cfg.{MAX_KEYS[unit]}': length,
         'train_cfg.val_interval': interval,
         'default_hooks.checkpoint.interval': interval,
     }
+    resized = _resized_by_epochs if unit == 'epochs' else _resized_by_iterations
     for index, scheduler in enumerate(cfg.get('param_scheduler') or []):
-        if not scheduler.get('by_epoch', True):
-            continue
-        lasts = [key for key in ('T_max', 'end') if key in scheduler]
-        whole = lasts and all(scheduler[key] == planned for key in lasts)
-        if not whole or scheduler.get('begin', 0) or 'milestones' in scheduler:
+        keys = resized(scheduler, planned, length)
+        if keys is None:
             raise ValueError(
                 f'{cfg.filename}: param_scheduler[{index}], {scheduler.type}, does not go evenly '
-                f'from the first of {planned} epochs to the last, so it cannot be resized'
+                f'to the last of {planned} {unit}, so it cannot be resized to {length}'
             )
-        options.update({f'param_scheduler.{index}.{key}': epochs for key in lasts})
+        options.update({f'param_scheduler.{index}.{key}': value for key, value in keys.items()})
+    if unit == 'iterations':
+        logged = cfg.default_hooks.logger.get('interval', interval)
+        options |= {
+            'default_hooks.checkpoint.by_epoch': False,
+            'default_hooks.logger.interval': min(logged, interval),
+            # which would log all validations as epoch 0
+            'default_hooks.logger.log_metric_by_epoch': False,
+            'log_processor.by_epoch': False,
+        }
     return options
+
+
+def _resized_by_epochs(scheduler: Any, planned: int, length: int) -> dict[str, int] | None:
+    """What changes of a scheduler; None if it cannot be resized."""
+    if not scheduler.get('by_epoch', True):
+        return {}
+    lasts = [key for key in ('T_max', 'end') if key in scheduler]
+    if not lasts or any(scheduler[key] != planned for key in lasts):
+        return None
+    if scheduler.get('begin', 0) or 'milestones' in scheduler:
+        return None
+    return dict.fromkeys(lasts, length)
+
+
+def _resized_by_iterations(scheduler: Any, planned: int, length: int) -> dict[str, int] | None:
+    """What changes of a scheduler; None if it cannot be resized."""
+    begin, end = scheduler.get('begin', 0), scheduler.get('end')
+    if scheduler.get('by_epoch', True) or 'milestones' in scheduler or begin >= length:
+        return None
+    if 'T_max' not in scheduler and end is not None and end < planned:
+        return {} if begin == 0 and end < length else None  # a warm-up
+    lasts = {'T_max': planned - begin, 'end': planned}
+    lasts = {key: last for key, last in lasts.items() if key in scheduler}
+    if not lasts or any(scheduler[key] != last for key, last in lasts.items()):
+        return None
+    return {key: last - planned + length for key, last in lasts.items()}
 
 
 def is_trained(checkpoint: Path) -> bool:

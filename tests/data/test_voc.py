@@ -227,6 +227,11 @@ def test_a_turned_photograph_has_the_size_that_opencv_loads(voc):
     assert (image['height'], image['width']) == cv2.imread(str(path)).shape[:2] == (WIDTH, HEIGHT)
 
 
+def truncate(path):
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3)))
+    path.write_bytes(path.read_bytes()[:-200])
+
+
 def test_an_image_listed_twice_is_used_once_and_named(voc):
     voc.split('train', 'good', 'good')
     done, data = convert(voc)
@@ -320,6 +325,16 @@ def test_tool_exits_with_1_on_faults_unless_they_are_allowed(voc, tmp_path, run_
     assert 'faults: 1\n  box without area: 1\n' in done.stdout
     allowed = run_tool(voc.root, '--out', tmp_path / 'coco', '--allow-faults')
     assert (allowed.returncode, allowed.stderr) == (0, done.stderr)
+
+
+def test_tool_decodes_images_unless_told_not_to(voc, tmp_path, run_tool):
+    voc.add('cut', obj()).split('train', 'good', 'cut')
+    truncate(voc.root / 'JPEGImages' / 'cut.jpg')
+    done = run_tool(voc.root, '--out', tmp_path / 'coco')
+    assert done.returncode == 1 and done.stderr.startswith('fault: train/cut: broken image: ')
+    assert 'train: 1 images' in done.stdout and 'faults: 1\n' in done.stdout
+    done = run_tool(voc.root, '--out', tmp_path / 'coco', '--no-decode')
+    assert done.returncode == 0 and 'train: 2 images' in done.stdout
 
 
 def test_tool_exits_with_2_and_one_error_when_nothing_converts(voc, tmp_path, run_tool):

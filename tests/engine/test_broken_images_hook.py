@@ -157,7 +157,8 @@ def test_in_validation_and_test_a_broken_image_stops(root):
         pipeline=[dict(type='LoadImageFromFile')],
         test_mode=True,
     )
-    with pytest.raises(ImageError, match='000000.jpg cannot be read'):
+    advice = f'check_dataset.py {root}/annotations/train.json --images {root}/train/ --decode --fix'
+    with pytest.raises(ImageError, match=f'000000.jpg cannot be read: .*; `python tools/{advice}'):
         dataset[0]
 
 

@@ -53,6 +53,13 @@ def test_the_studies_that_come_with_the_package_are_whole():
         (dict(seeds='([0], [1])'), ValueError, r'integers of at least 0, got \(\[0\], \[1\]\)'),
         (dict(seeds='(0, one)'), ValueError, "study.py: NameError: name 'one' is not defined"),
         (dict(epochs='0'), ValueError, 'epochs must be at least 1, got 0'),
+        (
+            dict(epochs=None, iterations='0.5'),
+            ValueError,
+            'iterations must be at least 1, got 0.5',
+        ),
+        (dict(epochs=None), ValueError, 'must have either epochs or iterations, got neither'),
+        (dict(iterations='60'), ValueError, r"either .* got \['epochs', 'iterations'\]"),
         (dict(seeds='(0,'), ValueError, 'study.py is not Python: .*never closed'),
         (dict(arms='[0]'), ValueError, r'arms must be a dict of dicts, got \[0\]'),
         (dict(arms='dict(static=1)'), ValueError, "dict of dicts, got {'static': 1}"),

@@ -30,7 +30,7 @@ def row(arm, baseline, maps, difference=None, **kwargs):
 
 
 def results_of(*rows, arms=()):
-    return Results('static', [0, 1], 15, [*(row.arm for row in rows), *arms], list(rows))
+    return Results('static', [0, 1], 15, 'epochs', [*(row.arm for row in rows), *arms], list(rows))
 
 
 def test_a_row_has_mean_deviation_difference_and_cost():

@@ -13,17 +13,67 @@ SHAPES = CONFIGS / 'shapes' / 'ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 STATIC = f'dict(config={str(SHAPES)!r})'
 
 
+PAPERS = 'ssd/ssd300_mobilenet-v1_8xb128-20k_coco.py'
+
+
 @pytest.mark.parametrize(
-    'config, says',
+    'config, unit, length, says',
     [
-        ('ssd/ssd300_mobilenet-v1_8xb128-20k_coco.py', 'train_cfg has no max_epochs'),
-        ('retinanet/retinanet_r50_fpn_1x_coco.py', r'param_scheduler\[1\], MultiStepLR, does not'),
-        ('rtmdet/rtmdet_tiny_8xb32-300e_coco.py', r'param_scheduler\[1\], CosineAnnealingLR, does'),
+        (PAPERS, 'epochs', 10, 'no max_epochs, .* to 10 epochs; it counts iterations'),
+        (str(SHAPES), 'iterations', 10, 'no max_iters, .* to 10 iterations; it counts epochs'),
+        # its warm-up
+        (PAPERS, 'iterations', 1000, r'param_scheduler\[0\], LinearLR, does .* to 1000'),
+        (
+            'retinanet/retinanet_r50_fpn_1x_coco.py',
+            *('epochs', 10, r'param_scheduler\[1\], MultiStepLR, does not'),
+        ),
+        (
+            'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+            *('epochs', 10, r'param_scheduler\[1\], CosineAnnealingLR, does'),
+        ),
     ],
 )
-def test_a_schedule_that_cannot_be_resized_is_refused(config, says):
+def test_a_schedule_that_cannot_be_resized_is_refused(config, unit, length, says):
     with pytest.raises(ValueError, match=says):
-        schedule_options(Config.fromfile(CONFIGS / config), 10)
+        schedule_options(Config.fromfile(CONFIGS / config), length, unit)
+
+
+@pytest.mark.parametrize(
+    'scheduler',
+    [
+        dict(type='CosineAnnealingLR', T_max=20000, by_epoch=True),
+        dict(type='CosineAnnealingLR', T_max=20000, begin=1000, by_epoch=False),
+        dict(type='CosineAnnealingLR', T_max=9000, end=20000, by_epoch=False),
+        dict(type='CosineAnnealingLR', T_max=9000, end=9000, by_epoch=False),
+        dict(type='MultiStepLR', milestones=[9000], end=20000, by_epoch=False),
+        dict(type='LinearLR', begin=1000, end=2000, by_epoch=False),
+        dict(type='ExponentialLR', gamma=0.9, by_epoch=False),
+    ],
+)
+def test_of_iterations_only_what_runs_evenly_to_the_last_is_resized(scheduler):
+    cfg = Config.fromfile(CONFIGS / PAPERS)
+    cfg.param_scheduler = [scheduler]
+    with pytest.raises(ValueError, match=r'param_scheduler\[0\], .*, does not go evenly to the'):
+        schedule_options(cfg, 5000, 'iterations')
+
+
+def test_a_schedule_by_iterations_ends_with_the_training_after_its_warm_up():
+    cfg = Config.fromfile(CONFIGS / PAPERS)
+    cfg.merge_from_dict(schedule_options(cfg, 2400, 'iterations'))
+    assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (2400, 200)
+    warm_up, cosine = cfg.param_scheduler
+    assert warm_up.end == cosine.begin == 1000
+    assert (cosine.T_max, cosine.end) == (1400, 2400)
+    assert cfg.default_hooks.checkpoint.interval == 200
+
+
+def test_a_run_by_iterations_ends_with_their_checkpoint(read, tmp_path):
+    config = str(CONFIGS / PAPERS)
+    arms = f'dict(static=dict(config={config!r}))'
+    study = read(epochs=None, iterations='2400', arms=arms)
+    assert [run.checkpoint for run in plan_runs(study, tmp_path)] == [
+        tmp_path / 'static' / f'seed{seed}' / 'iter_2400.pth' for seed in (0, 1)
+    ]
 
 
 def test_runs_come_after_those_they_start_from_and_one_seed_of_all_first(read, tmp_path):

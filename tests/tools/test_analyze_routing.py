@@ -166,7 +166,8 @@ def test_a_broken_image_is_one_line(run_tool, num_workers, tmp_path):
         f'test_dataloader.dataset.data_root={tmp_path}/data/shapes/',
     ]
     message = fails(run_tool, CONFIG, 'detector.pth', '--out', 'failed', '--cfg-options', *options)
-    assert re.fullmatch(f'error: image {image} cannot be read: .+', message)
+    command = 'check_dataset.py .*test.json --images .*test/ --decode --fix OUT.json'
+    assert re.fullmatch(f'error: image {image} cannot be read: .+{command}.+', message)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,15 @@ def test_a_truncated_image_is_found_by_decoding(root, train, check):
     assert code == 1 and 'image file broken: 1' in out
 
 
+def test_without_a_folder_of_images_it_says_that_none_was_looked_at(root, train, check):
+    (root / 'train' / '000002.jpg').unlink()
+    code, out, _ = check(train)
+    assert code == 0 and out.splitlines()[-1] == 'no image was looked at: say --images FOLDER'
+    assert 'no image was looked at' not in check(train, '--images', root / 'train')[1]
+    code, _, error = check(train, '--decode')
+    assert code == 2 and '--decode needs --images FOLDER' in error
+
+
 def test_a_mended_file_has_no_errors_and_the_original_stays(root, train, check):
     spoil(train, 3, bbox=[90, 5, 9, 9])
     spoil(train, 1, id=2)
@@ -153,7 +162,7 @@ def test_mended_file_and_report_need_two_names(root, train, check):
 def test_a_single_error_is_counted_as_one(root, train, check):
     spoil(train, iscrowd='no')
     code, out, _ = check(train)
-    assert code == 1 and out.splitlines()[-1].startswith('1 error, 0 warnings, ')
+    assert code == 1 and out.splitlines()[-2].startswith('1 error, 0 warnings, ')
 
 
 @pytest.mark.parametrize(

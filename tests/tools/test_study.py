@@ -11,7 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
 
+from condconv_det.analysis.curves import read_scalars
 from condconv_det.data.shapes import make_shapes
 from condconv_det.study import trainings
 
@@ -73,7 +75,7 @@ def run_study(folder, monkeypatch, forget_runs):
         calls = []
 
         class Process:
-            """A tool's process; one that is cut short ends after its first epoch."""
+            """A tool's process; one that is cut short ends after its first epoch or step."""
 
             def __init__(self, command, stdout, **_):
                 config, options = Path(command[2]), ' '.join(command)
@@ -84,7 +86,9 @@ def run_study(folder, monkeypatch, forget_runs):
                 resumed = ' resumed' if '--resume' in options else ''
                 calls.append(f'{Path(command[1]).stem} {name}{resumed}')
                 self.cut_short = training and name in cut_short
-                self.args = [*command[1:], *(['train_cfg.max_epochs=1'] * self.cut_short)]
+                cfg = Config.fromfile(config)
+                max_key = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
+                self.args = [*command[1:], *([f'train_cfg.{max_key}=1'] * self.cut_short)]
                 self.output = stdout
 
             def wait(self):
@@ -193,3 +197,32 @@ def test_bad_arguments_are_named_before_anything_is_trained(run_study, capsys):
     Path('study.py').unlink()
     (error,) = run_study()
     assert 'study.py' in error and error.startswith('exit: error:')
+
+
+@pytest.mark.long
+def test_schedules_by_iterations_are_resized_trained_and_drawn(run_study):
+    by_iterations = {
+        **SMALL,
+        'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=100),
+        'train_dataloader.sampler.type': 'InfiniteSampler',
+        'param_scheduler': [dict(type='CosineAnnealingLR', T_max=100, by_epoch=False)],
+    }
+    Path('steps.py').write_text(f'_base_ = {str(STATIC)!r}\n')
+    cfg = Config.fromfile('steps.py')
+    cfg.merge_from_dict(by_iterations)
+    cfg.dump('steps.py')
+    Path('study.py').write_text(
+        "seeds = (0,)\niterations = 6\nbaseline = 'static'\n"
+        "arms = dict(static=dict(config='steps.py'))\n"
+    )
+    assert run_study('--resamples', '20', cut_short=['static seed0']) == [
+        'train static seed0',
+        'exit: error: failed: static seed 0',
+    ]
+    assert run_study('--resamples', '20') == [
+        *('train static seed0 resumed', 'test static seed0', 'test static seed0')
+    ]
+    steps, maps = read_scalars(Path('out/static/seed0'), 'coco/bbox_mAP')
+    assert steps == [1, 2, 3, 4, 5, 6] and len(maps) == 6
+    assert [path.name for path in Path('out/static/seed0').glob('*.pth')] == ['iter_6.pth']
+    assert '6 iterations, seeds 0.' in Path('out/results.md').read_text()
