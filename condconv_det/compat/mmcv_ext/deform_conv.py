@@ -9,6 +9,7 @@ import weakref
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .deform_kernels import Geometry, convolve, gradients_of
@@ -166,13 +167,19 @@ def modulated_deform_conv_forward(
         input: [B, Cin, H, W].
         weight: [Cout, Cin/group, kernel_h, kernel_w].
         bias: [Cout], or anything without `with_bias`.
-        offset: [B, deformable_group * kernel_h * kernel_w * 2, H', W'], y before x, in pixels.
-        mask: [B, deformable_group * kernel_h * kernel_w, H', W'].
+        offset: [B, deformable_group * kernel_h * kernel_w * 2, H', W'], y before x, in pixels; of a
+            larger map the start is read, see `_start_of`.
+        mask: [B, deformable_group * kernel_h * kernel_w, H', W'], or larger likewise.
         output: [B, Cout, H', W'], filled.
+
+    Raises:
+        ValueError: offset or mask has fewer values than the output needs.
     """
     geometry = Geometry(
         stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     )
+    offset = _start_of('offset', offset, output)
+    mask = _start_of('mask', mask, output)
     output.copy_(convolve(input, weight, offset, mask, bias if with_bias else None, geometry))
 
 
@@ -214,10 +221,47 @@ def modulated_deform_conv_backward(
     geometry = Geometry(
         stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     )
+    offset = _start_of('offset', offset, grad_output)
+    mask = _start_of('mask', mask, grad_output)
     gradients = gradients_of(grad_output, input, weight, offset, mask, geometry)
     grad_input.copy_(gradients.input)
     grad_weight.copy_(gradients.weight)
-    grad_offset.copy_(gradients.offset)
-    grad_mask.copy_(gradients.mask)
+    _fill_start(grad_offset, gradients.offset)
+    _fill_start(grad_mask, gradients.mask)
     if with_bias:
         grad_bias.copy_(gradients.bias)
+
+
+def _start_of(name: str, maps: Tensor, output: Tensor) -> Tensor:
+    """Each image's maps, read from their start on as if they had the output's size.
+
+    mmcv's modulated convolution never compares the two. mmdet's DyHead and GLIP's DyConv hand it
+    the offsets of one level of a pyramid for the smaller output of the next, and are trained so.
+
+    Args:
+        maps: [B, C, h, w], the argument `name`.
+        output: [B, Cout, H', W'].
+
+    Returns:
+        [B, C, H', W'].
+
+    Raises:
+        ValueError: maps are smaller than the output; mmcv would read what lies behind them.
+    """
+    batch, channels, *size = maps.shape
+    needed = output.shape[2:]
+    if size == list(needed):
+        return maps
+    if size[0] * size[1] < needed.numel():
+        raise ValueError(
+            f'{name} must have at least the {needed[0]}x{needed[1]} places of the output, '
+            f'got {size[0]}x{size[1]}'
+        )
+    return maps.flatten(1)[:, : channels * needed.numel()].view(batch, channels, *needed)
+
+
+def _fill_start(grad_maps: Tensor, gradient: Tensor) -> None:
+    """Fills the gradient of maps of which `_start_of` was read; the rest of it is zero."""
+    start = gradient.flatten(1)
+    rest = grad_maps.shape[1:].numel() - start.shape[1]
+    grad_maps.copy_(F.pad(start, (0, rest)).view(grad_maps.shape))

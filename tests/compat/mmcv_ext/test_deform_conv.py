@@ -87,6 +87,38 @@ def test_modulated_deform_conv_equals_plain_formula(geometry):
     assert_same_with_gradients(found, plain_deform_conv(*leaves.values(), *geometry), leaves)
 
 
+def start_of_each_image(maps: Tensor, output_size: tuple[int, int]) -> Tensor:
+    """What mmcv's kernels read: an image's buffer, as if it had the output's size."""
+    _, channels, height, width = maps.shape
+    c, y, x = (torch.arange(n) for n in (channels, *output_size))
+    place = (c[:, None, None] * output_size[0] + y[:, None]) * output_size[1] + x
+    return maps[:, place // (height * width), place // width % height, place % width]
+
+
+@pytest.mark.parametrize('geometry', GEOMETRIES, ids=str)
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_of_maps_larger_than_the_output_the_start_is_read_and_gets_the_gradient(
+    geometry, memory_format
+):
+    leaves = tensors(geometry)
+    output_size = leaves['offset'].shape[2:]
+    for name in ('offset', 'mask'):
+        larger = torch.randn(*leaves[name].shape[:2], output_size[0] * 2 - 1, output_size[1] + 3)
+        leaves[name] = larger.double().to(memory_format=memory_format).requires_grad_()
+    found = ops.modulated_deform_conv2d(*leaves.values(), *geometry)
+    read = {n: start_of_each_image(leaves[n], output_size) for n in ('offset', 'mask')}
+    expected = plain_deform_conv(*{**leaves, **read}.values(), *geometry)
+    assert_same_with_gradients(found, expected, leaves)
+
+
+@pytest.mark.parametrize('name', ['offset', 'mask'])
+def test_maps_smaller_than_the_output_are_named(name):
+    leaves = tensors(GEOMETRIES[0])
+    leaves[name] = leaves[name][..., 1:]
+    with pytest.raises(ValueError, match=f'{name} must have at least the 9x9 .*, got 9x8'):
+        ops.modulated_deform_conv2d(*leaves.values(), *GEOMETRIES[0])
+
+
 @pytest.mark.parametrize('geometry', GEOMETRIES, ids=str)
 def test_deform_conv_equals_plain_formula(geometry):
     leaves = tensors(geometry)

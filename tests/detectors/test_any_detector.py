@@ -6,14 +6,17 @@ from typing import NamedTuple
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config
+from mmdet_detectors import (
+    AS_THEY_ARE,
+    FEW_REGIONS,
+    FROM_SCRATCH,
+    NO_DOWNLOAD,
+    mmdet_config,
+    two_images,
+)
 from mmengine.model import MMDistributedDataParallel, initialize, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
-from mmengine.utils import get_installed_path
 from torch import distributed, nn
 
 from condconv_det import CondConv2d
@@ -21,26 +24,10 @@ from condconv_det import CondConv2d
 BACKBONE, NECK, HEAD = 'model.backbone', 'model.neck', 'model.bbox_head'
 ROI_BBOX_HEAD, ROI_MASK_HEAD = 'model.roi_head.bbox_head', 'model.roi_head.mask_head'
 
-NO_DOWNLOAD = {'model.backbone.init_cfg': None}
-# What mmdet's configs/scratch set: nothing is frozen, and no residual branch starts at zero, which
-# would leave its experts without a gradient in the first step.
-FROM_SCRATCH = {
-    **NO_DOWNLOAD,
-    'model.backbone.frozen_stages': -1,
-    'model.backbone.norm_eval': False,
-    'model.backbone.zero_init_residual': False,
-}
 # For speed alone, and what mmdet's own r18 configs say.
-R18 = {**FROM_SCRATCH, 'model.backbone.depth': 18, 'model.neck.in_channels': [64, 128, 256, 512]}
-R18_C3 = {**R18, 'model.neck.in_channels': [128, 256, 512]}
-# Tiny images are neither padded to the config's crop size nor resized.
-AS_THEY_ARE = {'model.data_preprocessor.batch_augments': None}
-# In heads that work on regions, each region is an example with kernels of its own.
-FEW_REGIONS = {
-    'model.train_cfg.rcnn.sampler.num': 16,
-    'model.test_cfg.rpn.max_per_img': 16,
-    'model.test_cfg.rcnn.max_per_img': 16,
-}
+R18_CHANNELS = [64, 128, 256, 512]
+R18 = {**FROM_SCRATCH, 'model.backbone.depth': 18, 'model.neck.in_channels': R18_CHANNELS}
+R18_C3 = {**R18, 'model.neck.in_channels': R18_CHANNELS[1:]}
 # Transformers hold no convolution, so one layer shows as much as six.
 SHALLOW = {'model.encoder.num_layers': 1, 'model.decoder.num_layers': 1}
 # YOLOX takes raw pixels, which saturate the router of its first layer.
@@ -84,6 +71,10 @@ DETECTORS = {
         (BACKBONE, NECK, HEAD), {'model.bbox_head.type': 'CondConvSSDHead'}, side=320
     ),
     'atss/atss_r50_fpn_1x_coco': Switch((BACKBONE, NECK, HEAD), R18),
+    'dyhead/atss_r50_fpn_dyhead_1x_coco': Switch(
+        (BACKBONE, f'{NECK}.0'),
+        {**FROM_SCRATCH, 'model.backbone.depth': 18, 'model.neck.0.in_channels': R18_CHANNELS},
+    ),
     'gfl/gfl_r50_fpn_1x_coco': Switch((BACKBONE, NECK, HEAD), R18),
     'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco': Switch((BACKBONE, NECK, HEAD), FROM_SCRATCH),
     'vfnet/vfnet_r50_fpn_1x_coco': Switch((BACKBONE, NECK, HEAD), R18),
@@ -123,18 +114,6 @@ each_detector = pytest.mark.parametrize(
     [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in DETECTORS],
 )
 
-# Every level of every detector has a positive: those of SSD and YOLOX get no gradient without one.
-BOXES = torch.tensor(
-    [
-        [0.60, 0.60, 0.68, 0.68],
-        [0.10, 0.10, 0.26, 0.26],
-        [0.20, 0.50, 0.50, 0.80],
-        [0.30, 0.05, 0.80, 0.55],
-        [0.00, 0.00, 0.50, 0.80],
-        [0.02, 0.02, 0.98, 0.98],
-    ]
-)
-
 
 @pytest.fixture(autouse=True)
 def _mmdet_scope():
@@ -151,8 +130,7 @@ def process_group():
 def build(name: str, switched: bool = True) -> nn.Module:
     """The detector of mmdet's config, with its own initialisation."""
     places, options, _ = DETECTORS[name]
-    cfg = Config.fromfile(f'{get_installed_path("mmdet")}/.mim/configs/{name}.py')
-    cfg.merge_from_dict({**KEEP_ALL, **options})
+    cfg = mmdet_config(name, {**KEEP_ALL, **options})
     if switched:
         for place in places:
             cfg.merge_from_dict(
@@ -165,26 +143,6 @@ def build(name: str, switched: bool = True) -> nn.Module:
 
 def routed_layers(model: nn.Module) -> dict[str, CondConv2d]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, CondConv2d)}
-
-
-def two_images(side: int, with_masks: bool) -> dict:
-    boxes, size = BOXES * side, (side, side)
-    objects = InstanceData(bboxes=boxes, labels=torch.arange(len(boxes)))
-    if with_masks:
-        objects.masks = BitmapMasks.random(len(boxes), *size)
-    sample = DetDataSample(
-        metainfo=dict(
-            img_id=0,
-            img_shape=size,
-            ori_shape=size,
-            scale_factor=(1.0, 1.0),
-            border=(0, side, 0, side),  # of CenterNet's crop
-        ),
-        gt_instances=objects,
-        ignored_instances=InstanceData(bboxes=torch.zeros(0, 4)),
-    )
-    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
-    return dict(inputs=list(images), data_samples=[sample.clone(), sample.clone()])
 
 
 @each_detector
