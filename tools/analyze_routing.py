@@ -39,11 +39,13 @@ def main() -> None:
     except (CheckpointError, ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')
     width = max(map(len, summary['layers']))
-    print(f'{"layer":{width}}  entropy  deviation  saturated  dead  between / within variance')
+    head = f'{"layer":{width}}  entropy  deviation  saturated  dead'
+    compared = any(layer['variance_ratio'] for layer in summary['layers'].values())
+    print(f'{head}  between / within variance' if compared else head)
     for name, layer in summary['layers'].items():
-        ratios = '  '.join(f'{key} {ratio:.3f}' for key, ratio in layer['variance_ratio'].items())
+        ratios = [f'  {key} {ratio:.3f}' for key, ratio in layer['variance_ratio'].items()]
         numbers = '{entropy:7.2f}  {deviation:9.3f}  {saturated:9.1%}'.format(**layer)
-        print(f'{name:{width}}  {numbers}  {len(layer["dead"]):4}  {ratios}')
+        print(f'{name:{width}}  {numbers}  {len(layer["dead"]):4}', *ratios, sep='')
     print(*summary['findings'], sep='\n')
     print('wrote', args.out / PAGE)
 

@@ -136,6 +136,19 @@ class Grouping:
         """Images in each group, int [G]."""
         return self.member.sum(0).astype(int)
 
+    @property
+    def not_compared(self) -> str | None:
+        """Why routing can't tell its groups apart, whatever it is, in words; None if it can."""
+        if not self.groups:
+            return f'no image has a {self.name}'
+        if len(self.groups) == 1:
+            return f'all {self.counts[0]} images with a {self.name} are of one, {self.groups[0]}'
+        if (self.member.sum(1) % len(self.groups) == 0).all():
+            return f'every image with a {self.name} is of each of the {len(self.groups)}'
+        if self.counts.max() == 1:
+            return f'no {self.name} has two images'
+        return None
+
     def images(self, group: int) -> ndarray:
         """Indices of a group's images."""
         return self.member[:, [group]].nonzero()[0]
@@ -184,7 +197,8 @@ def variance_ratio(weights: ndarray, member: csr_array) -> float:
 
     0 where all groups get the same mean kernel; 1 where half of the variance is the groups'. An
     image counts once in each group that it belongs to. Weights that are constant but for rounding
-    have the ratio 0.
+    have the ratio 0. Of groups that cannot be told apart (`Grouping.not_compared`) the ratio is one
+    of rounding errors.
 
     Args:
         weights: [N, C, E].
@@ -195,7 +209,10 @@ def variance_ratio(weights: ndarray, member: csr_array) -> float:
     rows = weights - times @ weights.mean(1) / times.sum()
     between = ((member.T @ rows.sum(1)) ** 2 / counts[:, None]).sum()
     total = times @ (rows**2).sum((1, 2))
-    return float(between / (max(total - between, 0) + ROUNDING * counts.sum() * experts))
+    rounding = ROUNDING * counts.sum() * experts
+    if total <= rounding:
+        return 0.0
+    return float(between / (max(total - between, 0) + rounding))
 
 
 def chance_ratio(weights: ndarray, member: csr_array, shuffles: int = 100, seed: int = 0) -> float:

@@ -19,6 +19,7 @@ from condconv_det.compat.data_errors import ImageError
 from condconv_det.weights.fit import listing
 from condconv_det.weights.trained import read_trained
 
+from .classes import check_classes
 from .configs import build_model, errors_named
 from .routing import Grouping, RoutingRecorder
 
@@ -56,8 +57,8 @@ def record_routing(
 
     Raises:
         ValueError: the config has no test set, the network no routed layers or none that answers
-            for each image, the data set no labels, or `group_by` is of no use, is 'class', or
-            cannot be part of a file's name.
+            for each image, the data set no labels or other classes than head and config, or
+            `group_by` is of no use, is 'class', or cannot be part of a file's name.
         ImageError: an image cannot be read.
         FileNotFoundError, CheckpointError: the checkpoint does not exist, or is not of this
             network.
@@ -76,6 +77,7 @@ def record_routing(
     loader_cfg.pop('batch_sampler', None)
     with errors_named(f'config {cfg.filename}'):
         loader = Runner.build_dataloader(loader_cfg)
+    check_classes(model, loader.dataset)
     infos = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
     groupings = [_group_by_class(loader.dataset, infos)]
     if group_by is not None:

@@ -40,8 +40,11 @@ LEGEND = (
     "Entropy of the experts' shares in an image's weight: log2 of their number if all are alike, 0 "
     "for one alone. Deviation of an expert's weight over the images: 0 if all get the same kernel. "
     'Saturated: weights within 0.05 of 0 or 1. Dead: less than a tenth of an even share for every '
-    'image. Between / within: variance of the weights between groups of images over that within '
-    'them; in brackets the largest of 100 tries with the groups dealt out at random.'
+    'image.'
+)
+RATIO_LEGEND = (
+    ' Between / within: variance of the weights between groups of images over that within them; in '
+    'brackets the largest of 100 tries with the groups dealt out at random.'
 )
 
 
@@ -75,13 +78,14 @@ def analyze_routing(
 def write_report(records: RoutingRecords, title: str, folder: Path) -> dict[str, Any]:
     """Writes the page, its figures and the numbers into a folder that exists; returns these."""
     depths = pick_depths(list(records.weights))
+    compared = [grouping for grouping in records.groupings if grouping.not_compared is None]
     layers = {}
     for name, weights in records.weights.items():
         layers[name] = dict(
             experts=weights.shape[-1],
             **asdict(summarize(weights)),
-            variance_ratio={g.name: variance_ratio(weights, g.member) for g in records.groupings},
-            chance_ratio={g.name: chance_ratio(weights, g.member) for g in records.groupings},
+            variance_ratio={g.name: variance_ratio(weights, g.member) for g in compared},
+            chance_ratio={g.name: chance_ratio(weights, g.member) for g in compared},
             mean_weights={
                 g.name: dict(zip(g.groups, g.mean_weights(weights).tolist()))
                 for g in records.groupings
@@ -92,7 +96,12 @@ def write_report(records: RoutingRecords, title: str, folder: Path) -> dict[str,
         images=len(records.images),
         groups={g.name: dict(zip(g.groups, g.counts.tolist())) for g in records.groupings},
         depths=depths,
-        findings=[describe_separation(g.name, layers) for g in records.groupings],
+        findings=[
+            f'By {g.name} there is nothing to tell apart: {g.not_compared}.'
+            if g.not_compared
+            else describe_separation(g.name, layers)
+            for g in records.groupings
+        ],
         layers=layers,
         most_exciting=_most_exciting(records, depths),
         left_out=records.left_out,
@@ -157,24 +166,30 @@ def _most_exciting(records: RoutingRecords, depths: Mapping[str, str]) -> dict[s
 def _draw(records: RoutingRecords, summary: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Draws all figures; returns what each shows, by file name, in the page's order."""
     layers, depths = summary['layers'], summary['depths']
-    figures = {
-        'separation.png': 'How well each layer tells groups apart. Above its dotted line, a layer '
-        'routes images by what they hold; below it, groups dealt out at random do as well.',
-    }
-    names = [grouping.name for grouping in records.groupings]
-    plot_separation(
-        list(layers),
-        {name: [layer['variance_ratio'][name] for layer in layers.values()] for name in names},
-        {name: [layer['chance_ratio'][name] for layer in layers.values()] for name in names},
-        folder / 'separation.png',
-    )
+    figures = {}
+    names = _compared(layers)
+    if names:
+        plot_separation(
+            list(layers),
+            {name: [layer['variance_ratio'][name] for layer in layers.values()] for name in names},
+            {name: [layer['chance_ratio'][name] for layer in layers.values()] for name in names},
+            folder / 'separation.png',
+        )
+        figures['separation.png'] = (
+            'How well each layer tells groups apart. Above its dotted line, a layer routes images '
+            'by what they hold; below it, groups dealt out at random do as well.'
+        )
     for grouping in records.groupings:
         file = f'mean_weights_{grouping.name}.png'
         plot_mean_weights(records.weights, depths, grouping, folder / file)
         figures[file] = (
-            f'Mean routing weight of each expert over the images of each {grouping.name}. Rows '
-            'alike: the layer mixes the same kernel for all; rows that differ: one for each.'
+            f'Mean routing weight of each expert over the images of each {grouping.name}.'
         )
+        if grouping.name in names:
+            figures[file] += (
+                ' Rows alike: the layer mixes the same kernel for all; rows that differ: one for '
+                'each.'
+            )
     plot_histograms(records.weights, folder / 'histograms.png')
     figures['histograms.png'] = (
         'Routing weights of each layer. Two peaks at 0 and 1: experts are switched; one peak: '
@@ -185,8 +200,10 @@ def _draw(records: RoutingRecords, summary: Mapping[str, Any], folder: Path) -> 
         plot_spread(records.weights, depths, grouping, folder / file)
         figures[file] = (
             f'Spread within each {grouping.name}: boxes hold the middle half of its images, '
-            'whiskers the middle nine tenths. Short boxes: the group decides; long ones: the image.'
+            'whiskers the middle nine tenths.'
         )
+        if grouping.name in names:
+            figures[file] += ' Short boxes: the group decides; long ones: the image.'
     for depth, layer in depths.items():
         rows = summary['most_exciting'][layer]
         file = f'experts_{depth}.png'
@@ -197,6 +214,11 @@ def _draw(records: RoutingRecords, summary: Mapping[str, Any], folder: Path) -> 
         )
         figures[file] = f'Images that excite each expert most, {depth} layer {layer}.'
     return figures
+
+
+def _compared(layers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the groupings whose groups can be told apart."""
+    return list(next(iter(layers.values()))['variance_ratio'])
 
 
 def _page(summary: Mapping[str, Any], figures: Mapping[str, str], folder: Path) -> str:
@@ -218,7 +240,7 @@ def _page(summary: Mapping[str, Any], figures: Mapping[str, str], folder: Path) 
         f'<h1>Routing</h1><p>{title}</p>',
         *(f'<p>{escape(paragraph)}</p>' for paragraph in paragraphs),
         _table(summary),
-        f'<p>{LEGEND}</p>',
+        f'<p>{LEGEND}{RATIO_LEGEND if _compared(summary["layers"]) else ""}</p>',
     ]
     for file, caption in figures.items():
         data = base64.b64encode((folder / file).read_bytes()).decode()
@@ -230,7 +252,7 @@ def _page(summary: Mapping[str, Any], figures: Mapping[str, str], folder: Path) 
 
 
 def _table(summary: Mapping[str, Any]) -> str:
-    names = list(summary['groups'])
+    names = _compared(summary['layers'])
     head = ['layer', 'experts', 'entropy, bits', 'deviation', 'saturated', 'dead experts']
     head += [f'between / within, by {name} (chance)' for name in names]
     lines = ['<div><table><tr>' + ''.join(f'<th>{escape(cell)}</th>' for cell in head) + '</tr>']

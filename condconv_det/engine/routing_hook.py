@@ -98,6 +98,6 @@ def _summarize(weights: ndarray, grouping: Grouping) -> dict[str, float]:
         saturated=summary.saturated,
         dead=len(summary.dead) / weights.shape[-1],
     )
-    if len(grouping.groups) > 1:
+    if grouping.not_compared is None:
         numbers['between_over_within'] = variance_ratio(weights, grouping.member)
     return numbers

@@ -1,18 +1,8 @@
-"""Whether a checkpoint fits a network, so that nothing loads halfway.
+"""Whether a checkpoint fits a network, so that nothing loads halfway."""
 
-mmengine 0.10 only warns of what a checkpoint lacks, of what matches nothing and of shapes that
-differ, and trains on from random weights. Importing this module makes that an error for networks
-with a part of this package, and for no others.
-"""
-
-import logging
 import re
-from collections import OrderedDict
 from collections.abc import Collection, Iterable
 
-from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import Tensor, nn
 
 from condconv_det import backbones
@@ -26,48 +16,6 @@ LAST_STAGE = 'conv2.'
 # Of a whole network, in a checkpoint from which a bare backbone loads.
 CLASSIFIER = ('fc.', 'classifier.', 'head.')
 ROUTER = re.compile(r'(.*\.)?router\.')
-
-_plain_load_state_dict = mmengine_checkpoint.load_state_dict
-
-
-def load_state_dict(
-    module: nn.Module,
-    state_dict: dict[str, Tensor],
-    strict: bool = False,
-    logger: logging.Logger | str | None = None,
-) -> None:
-    """mmengine's `load_state_dict`, in which all its ways to load a network end, with a check.
-
-    Layers that depend on the number of classes keep their weights, with one warning, where the
-    checkpoint has another number.
-
-    Raises:
-        CheckpointError: the network has a part of this package and the checkpoint does not fit it.
-    """
-    network = module
-    while is_model_wrapper(network) or isinstance(network, BaseTTAModel):
-        network = network.module
-    ours = any(
-        isinstance(part, RoutedBlock | CondConv2d | CondLinear) for part in network.modules()
-    )
-    if strict or not ours:
-        return _plain_load_state_dict(module, state_dict, strict, logger)
-    kept = class_layers(network, state_dict)
-    check_fit(network, state_dict, kept)
-    if kept:
-        print_log(
-            f'another number of classes in the checkpoint: not loaded into {listing(kept)}',
-            logger,
-            logging.WARNING,
-        )
-        state_dict = _with_own_weights(network, state_dict, kept)
-    try:
-        _plain_load_state_dict(module, state_dict, strict, logger)
-    except ValueError as error:  # of a layer's experts and routers
-        raise CheckpointError(str(error)) from error
-
-
-mmengine_checkpoint.load_state_dict = load_state_dict
 
 
 def check_fit(
@@ -110,6 +58,21 @@ def check_fit(
         raise CheckpointError(
             '\n'.join([f'the checkpoint does not fit {type(network).__name__}', *lines])
         )
+
+
+def not_needed(network: nn.Module, state_dict: Collection[str]) -> set[str]:
+    """Keys of a checkpoint that are for a backbone of this package, which does not need them.
+
+    They are of stages that `out_indices` leaves out or, where the backbone is the whole network, of
+    a classifier.
+    """
+    found = set()
+    for name, part in network.named_modules():
+        if isinstance(part, BACKBONES):
+            prefix = name and f'{name}.'
+            theirs = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
+            found |= {prefix + key for key in _beyond(theirs, part.state_dict(), bare=not prefix)}
+    return found
 
 
 def class_layers(network: nn.Module, state_dict: dict[str, Tensor]) -> list[str]:
@@ -173,14 +136,10 @@ def _missing_and_unexpected(
         and not key.startswith(added)
         and not _is_new_router(key, theirs)
     ]
-    stages = [match for match in map(STAGE.match, own) if match]
-    last = max(int(match[2]) for match in stages)
     unexpected = [
         key
-        for key in theirs - own.keys()
-        if not _is_beyond(key, last, own)
-        and not (not prefix and key.startswith(CLASSIFIER))
-        and not _is_new_router(key, own)
+        for key in theirs - own.keys() - _beyond(theirs, own, bare=not prefix)
+        if not _is_new_router(key, own)
     ]
     return [
         *(('the checkpoint lacks', prefix + key) for key in missing),
@@ -188,12 +147,25 @@ def _missing_and_unexpected(
     ]
 
 
-def _is_beyond(key: str, last: int, own: Collection[str]) -> bool:
-    """Whether a key belongs to a stage after the backbone's last one."""
-    match = STAGE.match(key)
-    if match:
-        return int(match[2]) > last
-    return key.startswith(LAST_STAGE) and not any(name.startswith(LAST_STAGE) for name in own)
+def _beyond(theirs: Collection[str], own: Collection[str], bare: bool) -> set[str]:
+    """Those of a checkpoint's keys for a backbone that are of stages after its last one.
+
+    Args:
+        theirs, own: keys without prefix.
+        bare: whether the backbone is the whole network, so that a classifier's keys are, too.
+    """
+    last = max(int(match[2]) for match in map(STAGE.match, own) if match)
+    has_last = any(name.startswith(LAST_STAGE) for name in own)
+
+    def is_beyond(key: str) -> bool:
+        match = STAGE.match(key)
+        if match:
+            return int(match[2]) > last
+        return (key.startswith(LAST_STAGE) and not has_last) or (
+            bare and key.startswith(CLASSIFIER)
+        )
+
+    return {key for key in theirs if is_beyond(key)}
 
 
 def _is_new_router(key: str, others: Collection[str]) -> bool:
@@ -223,20 +195,6 @@ def _num_classes(network: nn.Module, name: str) -> int | None:
         if isinstance(classes, int) and classes > 0:
             return classes
     return None
-
-
-def _with_own_weights(
-    network: nn.Module, state_dict: dict[str, Tensor], layers: Collection[str]
-) -> 'OrderedDict[str, Tensor]':
-    apart = tuple(f'{name}.' for name in layers)
-    mixed = OrderedDict(
-        (key, value) for key, value in state_dict.items() if not key.startswith(apart)
-    )
-    mixed.update(
-        (key, value) for key, value in network.state_dict().items() if key.startswith(apart)
-    )
-    mixed._metadata = getattr(state_dict, '_metadata', OrderedDict())
-    return mixed
 
 
 def _prefix_hint(own: Collection[str], theirs: Collection[str]) -> str:

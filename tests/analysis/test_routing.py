@@ -139,6 +139,21 @@ def test_images_belong_to_each_group_that_they_hold():
     np.testing.assert_allclose(grouping.mean_weights(weights), [[0.2, 0.2], [0.6, 0.3]])
 
 
+@pytest.mark.parametrize(
+    'labels, says',
+    [
+        ([[0], [0], []], 'all 2 images with a camera are of one, a'),
+        ([[0, 1], [], [1, 0]], 'every image with a camera is of each of the 2'),
+        ([[0], [1], [2]], 'no camera has two images'),
+        ([[], []], 'no image has a camera'),
+        ([[0], [1], [1]], None),
+        ([[0, 1], [1]], None),
+    ],
+)
+def test_groups_that_no_routing_can_tell_apart(labels, says):
+    assert Grouping.from_labels('camera', 'abc', labels).not_compared == says
+
+
 def loop_variance_ratio(weights, labels):
     """The definition, with one row for each image, class it holds, and call."""
     rows = [(c, w) for image, found in zip(weights, labels) for c in found for w in image]
@@ -168,7 +183,8 @@ def test_weights_that_are_constant_but_for_rounding_tell_nothing_apart():
     rounding = np.spacing(np.float32(0.7)) * groups  # as if one group were always rounded up
     weights = 0.7 + np.float64(rounding)[:, None, None].repeat(3, 2)
     assert variance_ratio(weights, member) < 0.01
-    assert variance_ratio(np.full((10, 1, 3), 0.7), member) < 1e-9
+    assert variance_ratio(np.full((10, 1, 3), 0.7), member) == 0
+    assert variance_ratio(weights * 1e-2, member) == 0
 
 
 def test_groups_that_matter_beat_chance_and_others_do_not():

@@ -84,6 +84,35 @@ def test_an_image_of_extreme_shape_is_drawn(images, tmp_path, shape):
     assert (sheet[:96, 62:154] == 0).all(-1).sum() == 92  # a line of one pixel
 
 
+def test_of_one_group_the_page_says_so_and_compares_nothing(images, tmp_path):
+    out = tmp_path / 'out'
+    out.mkdir()
+    summary = write_report(records_of(images, num_layers=2, num_groups=1), '', out)
+    said = 'By class there is nothing to tell apart: all 12 images with a class are of one, group'
+    assert [finding.startswith(said) for finding in summary['findings']] == [True]
+    assert all(layer['variance_ratio'] == {} for layer in summary['layers'].values())
+    page = (out / 'index.html').read_text()
+    assert said in page and 'between' not in page.lower() and 'Rows alike' not in page
+    drawn = {file.name for file in out.glob('*.png')}
+    assert {'mean_weights_class.png', 'histograms.png', 'spread_class.png'} < drawn
+    assert 'separation.png' not in drawn
+
+
+def test_a_grouping_of_one_group_leaves_the_others_compared(images, tmp_path):
+    out = tmp_path / 'out'
+    out.mkdir()
+    records = records_of(images, num_layers=1)
+    records.groupings.append(Grouping.from_labels('camera', ['left'], [[0]] * len(images)))
+    summary = write_report(records, '', out)
+    assert [finding.startswith('By camera there is') for finding in summary['findings']] == [
+        False,
+        True,
+    ]
+    assert list(summary['layers']['layer0']['variance_ratio']) == ['class']
+    page = (out / 'index.html').read_text()
+    assert 'by class (chance)' in page and 'by camera (chance)' not in page
+
+
 @pytest.mark.parametrize('num_layers, num_groups', [(1, 1), (2, 60)])
 def test_few_layers_and_few_or_many_groups_are_drawn(images, tmp_path, num_layers, num_groups):
     out = tmp_path / 'out'

@@ -1,3 +1,6 @@
+"""The hook, and `analysis.classes`, which does its work."""
+
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -50,9 +53,30 @@ def test_a_head_of_another_size_is_named(stage, place):
 
 
 @pytest.mark.parametrize('stage', STAGES)
-def test_classes_that_the_file_lacks_are_named(stage):
-    with pytest.raises(ValueError, match='boxes.json has 1 of the 2 classes .*cat, dog'):
-        stage(runner(2, ('cat', 'dog'), found=1))
+@pytest.mark.parametrize(
+    'has, classes, says',
+    [
+        (
+            ('cat', 'bird'),
+            ('cat', 'dog'),
+            'lacks 1 of the 2 classes .*: dog; it has bird, cat. Set',
+        ),
+        (('Cat',), ('cat', 'dog'), 'lacks 2 of the 2 .*: cat, dog; it has Cat. Set metainfo'),
+        (('cat', 'dog', 'cat'), ('cat', 'dog'), 'or the config names a class twice: cat$'),
+        (('cat', 'dog'), ('cat', 'cat', 'dog'), 'or the config names a class twice: cat$'),
+    ],
+)
+def test_classes_that_the_file_lacks_are_named_and_those_that_it_has(
+    stage, tmp_path, has, classes, says
+):
+    found = len([name for name in has if name in classes])
+    run = runner(len(classes), classes, found)
+    file = tmp_path / 'boxes.json'
+    categories = [dict(id=index, name=name) for index, name in enumerate(has)]
+    file.write_text(json.dumps(dict(categories=categories)))
+    run.train_dataloader.dataset.dataset.ann_file = str(file)
+    with pytest.raises(ValueError, match=f'boxes.json {says}'):
+        stage(run)
 
 
 def of_folders(folders, classes):

@@ -86,6 +86,21 @@ def test_detector_by_class_and_domain(run_tool, capsys):
 
 
 @pytest.mark.long
+def test_one_class_is_said_and_not_compared(run_tool, capsys):
+    annotations = json.loads(Path('data/shapes/annotations/test.json').read_text())
+    for annotation in annotations['annotations']:
+        annotation['category_id'] = annotations['categories'][0]['id']
+    one = Path('data/shapes/annotations/one.json')
+    one.write_text(json.dumps(annotations))
+    option = 'test_dataloader.dataset.ann_file=annotations/one.json'
+    args = ('detector.pth', '--out', 'one', '--cfg-options', *SMALL, option)
+    run_tool('analyze_routing.py', CONFIG, *args)
+    out = capsys.readouterr().out
+    assert 'nothing to tell apart: all 12 images with a class are of one, circle.' in out
+    assert 'variance' not in out and not Path('one/separation.png').exists()
+
+
+@pytest.mark.long
 def test_classifier_by_class(run_tool, capsys):
     option = 'test_dataloader.num_workers=0'
     args = ('classifier.pth', '--out', 'classifier', '--cfg-options', option)
@@ -132,6 +147,19 @@ def fails(run_tool, *args):
             'nowhere.json',
         ),
         (CONFIG, 'detector.pth', ['test_dataloader=None'], 'shapes.py has no test_dataloader'),
+        (
+            CONFIG,
+            'detector.pth',
+            ['test_dataloader.dataset.metainfo.classes=(circle,square,triangle,star,moon)'],
+            'test.json lacks 1 of the 5 classes that the config names: moon; '
+            'it has circle, cross, square, star, triangle',
+        ),
+        (
+            CONFIG,
+            'detector.pth',
+            ['test_dataloader.dataset.metainfo.classes=(circle,square)'],
+            'CondConvSSDHead has num_classes=5, but the data set names 2 classes: circle, square',
+        ),
         ('nowhere.py', 'detector.pth', [], 'config nowhere.py does not exist'),
         (
             CONFIG,
