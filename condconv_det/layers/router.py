@@ -77,7 +77,7 @@ class Router(nn.Module):
         # at least float32; not torch.promote_types, which torch 2.1 cannot compile
         dtype = torch.float64 if self.fc.weight.dtype == torch.float64 else torch.float32
         with without_autocast(self.fc.weight):
-            logits = x.mean((2, 3), dtype=dtype) if x.dim() == 4 else x.to(dtype)
+            logits = _pool(x, dtype) if x.dim() == 4 else x.to(dtype)
             if self.hierarchical:
                 if previous is None:
                     previous = logits.new_zeros(logits.shape[0], self.fc.out_features)
@@ -93,6 +93,11 @@ class Router(nn.Module):
     def extra_repr(self) -> str:
         hierarchical = ', hierarchical' if self.hierarchical else ''
         return f'activation={self.activation}, temperature={self.temperature}{hierarchical}'
+
+
+def _pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each channel's mean; the gradient of `mean` would be divided place by place."""
+    return x.sum((2, 3), dtype=dtype) / (x.shape[2] * x.shape[3])
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
