@@ -1,9 +1,9 @@
-"""Writes the tables of studies into the pages that quote them.
+"""Writes the tables of studies into the pages that quote them, and draws their differences.
 
 A page says `<!-- study NAME -->`, or `<!-- groups NAME -->` for the mAP of each group of test
 images, and `<!-- end -->`; what stands between is replaced by what `docs/studies/NAME.json` holds,
-a study's `results.json`. With --check nothing is written, and a page that is not up to date is an
-error.
+a study's `results.json`. The figure, `images/differences.png`, has all of them.
+With --check nothing is written, and a page that is not up to date is an error.
 """
 
 import argparse
@@ -11,7 +11,9 @@ import re
 import sys
 from pathlib import Path
 
+from condconv_det.analysis.curves import plt
 from condconv_det.study.report import Results, groups_to_markdown, to_markdown
+from condconv_det.weights.files import written_whole
 
 DOCS = Path(__file__).parent
 MARKED = re.compile(r'(<!-- (study|groups) ([\w.-]+) -->\n).*?(<!-- end -->)', re.DOTALL)
@@ -33,6 +35,44 @@ def filled(page: str, studies: Path) -> str:
     return MARKED.sub(table, page)
 
 
+def draw_differences(studies: dict[str, Results], out: Path) -> None:
+    """Draws each arm's difference to its study's baseline, with its interval, into a PNG.
+
+    Args:
+        studies: results by name.
+        out: the PNG.
+    """
+    rows = [
+        (f'{name}: {row.arm}', row.differences)
+        for name, results in studies.items()
+        for row in results.rows
+        if row.baseline == results.baseline and row.differences['test']
+    ]
+    figure, axes = plt.subplots(figsize=(9, 1 + 0.45 * len(rows)), layout='constrained')
+    for split, color, offset in (('val', 'tab:blue', -0.12), ('test', 'tab:orange', 0.12)):
+        found = [differences[split] for _, differences in rows]
+        axes.errorbar(
+            [each.mean for each in found],
+            [place + offset for place in range(len(rows))],
+            xerr=[
+                [each.mean - each.low for each in found],
+                [each.high - each.mean for each in found],
+            ],
+            fmt='o',
+            color=color,
+            label=split,
+            capsize=3,
+        )
+    axes.axvline(0, color='black', lw=0.8)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel('mAP minus that of the static twin, with the 95 percent interval')
+    axes.legend()
+    with written_whole(out) as partial:
+        figure.savefig(partial, format='png', dpi=100)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--check', action='store_true', help='write nothing, say what would be')
@@ -47,6 +87,10 @@ def main() -> None:
                 page.write_text(now)
     if args.check and outdated:
         sys.exit(f'error: run docs/tables.py, since the tables have changed of {outdated}')
+    if not args.check:
+        files = sorted((DOCS / 'studies').glob('*.json'))
+        found = {file.stem: Results.fromfile(file) for file in files}
+        draw_differences(found, DOCS / 'images' / 'differences.png')
     print(f'{len(outdated)} pages {"would change" if args.check else "written"}')
 
 
