@@ -73,9 +73,10 @@ def main() -> int:
     args = parse_args()
 
     from condconv_det.data.prepare import prepare
-    from condconv_det.study.twins import write_twins
+    from condconv_det.study.twins import check_names, write_twins
 
     try:
+        check_names(args.detector, args.name)
         done = prepare(
             args.source,
             args.out,
@@ -94,15 +95,13 @@ def main() -> int:
         return 2
     for fault in done.faults:
         print(f'fault: {fault}', file=sys.stderr)
-    kept = f', as {done.format} has it' if done.kept_splits else ''
-    print(f'{done.format}: {", ".join(done.classes)}; faults: {len(done.faults)}')
+    classes = ', '.join(done.classes)
+    print(f'{done.format}: {classes}; faults: {len(done.faults)}')
     for split, path in done.files.items():
         boxes = ', '.join(f'{name} {done.boxes[split][name]}' for name in done.classes)
-        print(
-            f'{split}{kept if split in done.kept_splits else ""}: '
-            f'{done.num_images[split]} images, boxes: {boxes}; {path}'
-        )
-    print(f'{done.alike} images resemble others; {done.leaks} of val and test also stand elsewhere')
+        kept = ", the source's own" if split in done.kept_splits else ''
+        print(f'{split}: {done.num_images[split]} images{kept}, boxes: {boxes}; {path}')
+    print(f'near-duplicates: {done.alike} images; in two splits: {done.leaks} of val and test')
     epochs = re.search(r'-(\d+)e_', static.name)[1]
     tools = Path(sys.argv[0]).parent
     checkpoint = f'work_dirs/{condconv.stem}/epoch_{epochs}.pth'

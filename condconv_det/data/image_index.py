@@ -46,6 +46,10 @@ class ImageIndex:
         name = name.replace('\\', '/').partition('?')[0]
         return nearest(self._by_name.get(PurePath(name).name, []), Path(near, name), self.root)
 
+    def has_stem(self, file: Path) -> bool:
+        """Whether an image, or several, have the name of a file but for the ending."""
+        return file.stem in self._by_stem
+
     def of_stem(self, file: Path) -> Path | None:
         """The image that has the name of a file but for the ending, near that file."""
         return nearest(self._by_stem.get(file.stem, []), file, self.root)

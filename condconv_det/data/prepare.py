@@ -1,5 +1,6 @@
 """Images and boxes of any format, checked, split and written as COCO json."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from .decode import decode
 from .fault import Fault
 from .image_index import ImageIndex
 from .sources import read_source
-from .splits import ALIKE, groups_of, split_images, thumbnail
+from .splits import ALIKE, groups_of, kept_splits, split_images, thumbnail
 from .voc import SPLITS
 
 RATIOS = {'train': 0.7, 'val': 0.15, 'test': 0.15}
@@ -32,8 +33,9 @@ class Prepared(NamedTuple):
         boxes: by split and class.
         sides: of the training boxes, as parts of their image's width and height, [N, 2].
         kept_splits: those of the source that were kept.
-        alike: images that resemble another one.
-        leaks: near-duplicates that the source's own splits part.
+        alike: images that stay with others, see `groups_of`.
+        leaks: those of val and test that stay with one of another split all the same, for the
+            source has it so.
         faults: what is wrong with the source, and what became of it.
     """
 
@@ -83,7 +85,7 @@ def prepare(
 
     Args:
         root: COCO json, or a folder in one of the formats of `read_source`.
-        out: folder, made if need be.
+        out: folder outside `root`, made if need be.
         images: folder of the images; by default `root`, or that of the json.
         format, classes: see `read_source`.
         ratios: of train, val and test; their sum is of no matter.
@@ -93,11 +95,11 @@ def prepare(
         resplit: deals out all images, though the source may have splits of its own.
 
     Raises:
-        ValueError: an argument or the source is unusable, or a split would have no box.
+        ValueError: an argument or the source is unusable, or a split would have no box, or train
+            none that is neither a crowd nor ignored.
         OSError: a file cannot be read or written.
     """
-    if set(ratios) != set(SPLITS) or not all(ratio > 0 for ratio in ratios.values()):
-        raise ValueError(f'ratios must be above 0 for {SPLITS}, got {dict(ratios)}')
+    _check_arguments(root, out, classes, ratios, seed)
     index = ImageIndex(images or (root.parent if root.is_file() else root))
     with tqdm(desc='images', total=len(index.paths), leave=False, disable=None) as bar:
         decoder = _Decoder(bar)
@@ -116,9 +118,10 @@ def prepare(
                 f'none of the {len(data["images"])} images that {root} has for {split} has a box; '
                 '`resplit` deals out all images anew'
             )
-    kept = {a for a, b in zip(own, split_of) if a == b} - {None} if None not in own else set()
+    sides = _sides(by_split['train'])
+    if not len(sides):
+        raise ValueError('no box of the training images may be learned: all are crowds or ignored')
     num_groups = Counter(groups.tolist())
-    sizes = {record['id']: (record['width'], record['height']) for record in records}
     return Prepared(
         format=source.format,
         classes=tuple(category['name'] for category in source.data['categories']),
@@ -126,18 +129,40 @@ def prepare(
         files=write_splits(out / 'annotations', by_split),
         num_images={split: len(data['images']) for split, data in by_split.items()},
         boxes={split: _boxes(data) for split, data in by_split.items()},
-        sides=np.array(
-            [
-                np.divide(annotation['bbox'][2:], sizes[annotation['image_id']])
-                for annotation in by_split['train']['annotations']
-                if not (annotation.get('ignore') or annotation['iscrowd'])
-            ]
-        ).reshape(-1, 2),
-        kept_splits=tuple(split for split in SPLITS if split in kept),
+        sides=sides,
+        kept_splits=kept_splits(own),
         alike=sum(num_groups[group] > 1 for group in groups.tolist()),
         leaks=_count_leaks(groups, split_of),
         faults=source.faults,
     )
+
+
+def _check_arguments(
+    root: Path,
+    out: Path,
+    classes: Sequence[str] | None,
+    ratios: Mapping[str, float],
+    seed: int,
+) -> None:
+    if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f'the output folder {out} must lie outside the source {root}')
+    if classes is not None and len(set(classes)) < len(classes):
+        raise ValueError(f'a class is given more than once: {", ".join(classes)}')
+    if set(ratios) != set(SPLITS) or not all(0 < ratio < math.inf for ratio in ratios.values()):
+        raise ValueError(f'ratios must be above 0 for {SPLITS}, got {dict(ratios)}')
+    if seed < 0:
+        raise ValueError(f'seed must be at least 0, got {seed}')
+
+
+def _sides(data: dict[str, Any]) -> ndarray:
+    """Sides of the boxes to learn as parts of their image's, [N, 2]."""
+    sizes = {image['id']: (image['width'], image['height']) for image in data['images']}
+    sides = [
+        np.divide(annotation['bbox'][2:], sizes[annotation['image_id']])
+        for annotation in data['annotations']
+        if not (annotation.get('ignore') or annotation['iscrowd'])
+    ]
+    return np.array(sides).reshape(-1, 2)
 
 
 def _part(data: dict[str, Any], split_of: Sequence[str], split: str) -> dict[str, Any]:

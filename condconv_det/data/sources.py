@@ -101,9 +101,9 @@ def find_format(root: Path, index: ImageIndex) -> str:
     found = []
     if any(_looks_like_coco(path) for path in root.rglob('*.json')):
         found.append('coco')
-    if any(index.of_stem(path) for path in root.rglob('*.xml')):
+    if any(map(index.has_stem, root.rglob('*.xml'))):
         found.append('voc')
-    if any(index.of_stem(path) for path in root.rglob('*.txt')):
+    if any(map(index.has_stem, root.rglob('*.txt'))):
         found.append('yolo')
     if len(found) > 1:
         raise ValueError(f'{root} has boxes in several formats, {found}: say which')
@@ -203,7 +203,7 @@ def _read_yolo(
     labels: dict[str, list[Path]] = {}
     for path in sorted(root.rglob('*.txt')):
         labels.setdefault(path.stem, []).append(path.relative_to(root))
-    built = _Builder()
+    built, without = _Builder(), 0
     for image in index.paths:
         where = image.with_suffix('').as_posix()
         try:
@@ -211,12 +211,21 @@ def _read_yolo(
         except UnusableImage as error:
             faults.append(Fault(error.kind, where, f'{error}; left out'))
             continue
+        candidates = labels.get(image.stem, [])
+        label = nearest(candidates, image, root)
+        if candidates and label is None:
+            detail = f'{", ".join(map(str, candidates))}; image left out'
+            faults.append(Fault('labels in several files', where, detail))
+            continue
         record = built.add(image, size, split_in(image))
-        # an image without a label file is one without boxes
-        label = nearest(labels.get(image.stem, []), image, root)
-        if label is not None:
-            found = read_labels(root / label, size, len(names), where, faults)
-            built.annotations += [dict(box, image_id=record['id']) for box in found]
+        if label is None:
+            without += 1
+            continue
+        found = read_labels(root / label, size, len(names), where, faults)
+        built.annotations += [dict(box, image_id=record['id']) for box in found]
+    if without:
+        detail = f'{without} images count as without boxes'
+        faults.append(Fault('image without labels', root.name, detail))
     return names, built.images, built.annotations, built.splits
 
 

@@ -141,6 +141,14 @@ def deal(groups: ndarray, boxed: ndarray, ratios: Mapping[str, float], seed: int
     return [dealt[number] for number in groups]
 
 
+def kept_splits(own: Sequence[str | None]) -> tuple[str, ...]:
+    """The source's splits if each image has one, and there are train and another one."""
+    present = set(own)
+    if None in present or 'train' not in present or len(present) < 2:
+        return ()
+    return tuple(split for split in SPLITS if split in present)
+
+
 def split_images(
     own: Sequence[str | None],
     groups: ndarray,
@@ -148,10 +156,9 @@ def split_images(
     ratios: Mapping[str, float],
     seed: int,
 ) -> list[str]:
-    """The split of each image: the source's own where it has them, else dealt out.
+    """The split of each image: the source's own where they are kept, else dealt out.
 
-    A source that has train and one of val and test keeps both, and the third is dealt out of
-    train. Where an image has no split, or there is no train, all are dealt out.
+    A split that the source lacks is dealt out of train.
 
     Args:
         own: the source's split of each image.
@@ -160,10 +167,10 @@ def split_images(
     Raises:
         ValueError: see `deal`.
     """
-    present = {*own}
-    if None in present or 'train' not in present or len(present) < 2:
+    kept = kept_splits(own)
+    if not kept:
         return deal(groups, boxed, ratios, seed)
-    missing = [split for split in SPLITS if split not in present]
+    missing = [split for split in SPLITS if split not in kept]
     found = list(own)
     if missing:
         rest = [index for index, split in enumerate(own) if split == 'train']

@@ -152,6 +152,18 @@ def place_anchors(sides: ndarray) -> Anchors:
     return Anchors((*strides, *[128] * (0.6 * largest >= 128)), smallest, largest)
 
 
+def check_names(detector: str, name: str) -> None:
+    """Checks what `write_twins` is asked for, before a data set is prepared for it.
+
+    Raises:
+        ValueError: there is no such detector, or the name cannot be part of a config's.
+    """
+    if detector not in DETECTORS:
+        raise ValueError(f'detector must be one of {", ".join(DETECTORS)}, got {detector!r}')
+    if not re.fullmatch(r'\w[\w-]*', name):
+        raise ValueError(f'a data set is named by letters, digits, "_" and "-", got {name!r}')
+
+
 def write_twins(
     prepared: Prepared, out: Path, detector: str, name: str, source: str
 ) -> tuple[Path, Path]:
@@ -168,15 +180,10 @@ def write_twins(
         source: what the configs say they were made from.
 
     Raises:
-        ValueError: the detector or the name is unusable, or no box may be learned.
+        ValueError: see `check_names`.
         OSError: a file cannot be written.
     """
-    if detector not in DETECTORS:
-        raise ValueError(f'detector must be one of {", ".join(DETECTORS)}, got {detector!r}')
-    if not re.fullmatch(r'\w[\w-]*', name):
-        raise ValueError(f'a data set is named by letters, digits, "_" and "-", got {name!r}')
-    if not len(prepared.sides):
-        raise ValueError('no box of the training images may be learned: all are crowds or ignored')
+    check_names(detector, name)
     kind = DETECTORS[detector]
     schedule = plan_schedule(prepared.num_images['train'])
     tail = f'1xb{schedule.batch}-{schedule.epochs}e_{name}.py'

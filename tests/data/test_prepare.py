@@ -85,12 +85,19 @@ def test_images_of_a_folder_stay_together(files, tmp_path):
     assert sorted(map(len, folders)) == [1, 1, 2] and len(set.union(*folders)) == 4
 
 
-def test_ignored_boxes_do_not_size_anchors(files, tmp_path):
+def test_ignored_boxes_size_no_anchors(files, tmp_path):
     for number in range(6):
         files.image(f'{number}.jpg')
-        path = files.voc(f'{number}.xml', 'cat')
-        path.write_text(path.read_text().replace('<bndbox>', '<difficult>1</difficult><bndbox>'))
-    assert len(prepare(files.root, tmp_path / 'out').sides) == 0
+        path = files.voc(f'{number}.xml', 'cat', 'dog')
+        path.write_text(path.read_text().replace('<bndbox>', '<difficult>1</difficult><bndbox>', 1))
+    done = prepare(files.root, tmp_path / 'out')
+    assert 2 * len(done.sides) == sum(done.boxes['train'].values())
+    for path in files.root.glob('*.xml'):
+        text = path.read_text()
+        path.write_text(text.replace('</name><bndbox>', '</name><difficult>1</difficult><bndbox>'))
+    with pytest.raises(ValueError, match='no box of the training images may be learned: all are '):
+        prepare(files.root, tmp_path / 'none')
+    assert not (tmp_path / 'none').exists()
 
 
 @pytest.mark.parametrize(
@@ -98,6 +105,9 @@ def test_ignored_boxes_do_not_size_anchors(files, tmp_path):
     [
         (dict(ratios=dict(train=1, val=0, test=1)), "ratios must be above 0 for .* 'val': 0"),
         (dict(ratios=dict(train=0.8, val=0.2)), 'ratios must be above 0 for .*test'),
+        (dict(ratios=dict(train=1, val=float('inf'), test=1)), "above 0 for .* 'val': inf"),
+        (dict(seed=-1), 'seed must be at least 0, got -1'),
+        (dict(classes=['cat', 'cat']), 'a class is given more than once: cat, cat'),
         (dict(group_by='site'), "20 of 20 images have no 'site' to group them by"),
         (
             dict(alike=-1),
@@ -111,6 +121,14 @@ def test_unusable_arguments_are_one_error_and_nothing_is_written(source, tmp_pat
     with pytest.raises(ValueError, match=says):
         prepare(source.root, tmp_path / 'out', **arguments)
     assert not (tmp_path / 'out').exists()
+
+
+def test_the_source_is_not_written_into(source):
+    with pytest.raises(
+        ValueError, match='output folder .*out must lie outside the source .*source'
+    ):
+        prepare(source.root, source.root / 'out')
+    assert not (source.root / 'out').exists()
 
 
 def test_a_split_of_the_source_without_boxes_is_an_error(files, tmp_path):

@@ -84,7 +84,28 @@ def test_yolo_images_without_labels_are_kept_without_boxes(files):
     files.write('classes.txt', 'cat\n')
     source = read(files)
     assert boxes(source) == [('images/a.jpg', 'cat')]
-    assert len(source.data['images']) == 3 and source.faults == []
+    assert len(source.data['images']) == 3
+    assert [(f.kind, f.detail) for f in source.faults] == [
+        ('image without labels', '1 images count as without boxes')
+    ]
+
+
+@pytest.mark.parametrize('format', ['voc', 'yolo'])
+def test_what_could_belong_to_several_images_or_files_is_named(files, format):
+    for name in ('full/a', 'small/a', 'b'):
+        files.image(f'{name}.jpg')
+    if format == 'voc':
+        for name in ('x/a', 'x/b'):
+            files.voc(f'{name}.xml', 'cat')
+        fault = 'missing image', 'no image of'
+    else:
+        for name in ('x/a', 'y/a', 'x/b'):
+            files.yolo(f'{name}.txt', 0)
+        files.write('classes.txt', 'cat')
+        fault = 'labels in several files', 'x/a.txt, y/a.txt'
+    source = read(files)
+    assert boxes(source) == [('b.jpg', 'cat')]
+    assert (source.faults[0].kind, source.faults[0].detail[: len(fault[1])]) == fault
 
 
 def test_yolo_numbers_without_names_need_them(files):

@@ -44,6 +44,7 @@ def test_it_prints_three_commands_that_fit_what_it_wrote(make, shapes):
         'fault: train.json: 000003.jpg: broken image: ' + error.partition('broken image: ')[2][:-1]
     ]
     assert 'coco: circle, square' in out and 'faults: 1' in out
+    assert 'near-duplicates: 0 images; in two splits: 0 of val and test\n' in out
     counts = [
         len(json.loads(path.read_text())['images'])
         for path in sorted(Path('mine').glob('*/*.json'))
@@ -93,3 +94,4 @@ def test_its_commands_train_and_test(make, run_tool, shapes, detector, capsys):
 def test_bad_arguments_are_one_error(make, shapes, args, says):
     code, _, error = make(*args)
     assert code == 2 and re.search(says, error)
+    assert not Path('mine').exists()
