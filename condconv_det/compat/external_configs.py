@@ -1,4 +1,4 @@
-"""`_base_ = 'condconv_det::...'`: this package's configs, from wherever it is installed.
+"""`_base_ = 'condconv_det::...'`: the configs of this package, the one that is imported.
 
 mmengine 0.10 has a fixed list of packages that configs may inherit from, and seeks the modules that
 such a config names in a registry of the package's name; ours are in mmdet's. It also reads all of
@@ -11,20 +11,27 @@ from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import get_installed_path, is_installed
 
+PACKAGE = Path(__file__).parents[1]
+
 _plain_get_cfg_path = Config._get_cfg_path
 
 
 def install() -> None:
     """Adds this package to mmengine's list and finds configs by their path; repeatable."""
-    MODULE2PACKAGE['condconv_det'] = 'condconv_det'
+    MODULE2PACKAGE[PACKAGE.name] = PACKAGE.name
     Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 
 def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
     scope, external, name = cfg_path.partition('::')
+    if external and scope == PACKAGE.name:
+        # beside the package in a checkout, whether that is installed or not
+        for folder in (PACKAGE / '.mim', PACKAGE.parent):
+            if (folder / 'configs' / name).is_file():
+                return str(folder / 'configs' / name), None
     package = MODULE2PACKAGE.get(scope)
     if external and package and is_installed(package):
         path = Path(get_installed_path(package), '.mim', 'configs', name)
         if path.is_file():
-            return str(path), None if scope == 'condconv_det' else scope
+            return str(path), scope
     return _plain_get_cfg_path(cfg_path, filename)  # not external, or its error

@@ -1,0 +1,81 @@
+"""Image files of a folder, found for annotations that lie somewhere else."""
+
+import re
+from collections import Counter, defaultdict
+from pathlib import Path, PurePath
+
+from .decode import SUFFIXES
+
+SPLIT_WORDS = {
+    **dict.fromkeys(('train', 'training'), 'train'),
+    **dict.fromkeys(('val', 'valid', 'validation', 'dev'), 'val'),
+    **dict.fromkeys(('test', 'testing'), 'test'),
+}
+
+
+class ImageIndex:
+    """The images below a folder, by path, by name and by name without its ending.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        ValueError: it does not exist, or has no image below it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        if not root.is_dir():
+            raise ValueError(f'the image folder {root} does not exist')
+        self.paths = sorted(
+            path.relative_to(root)
+            for path in root.rglob('*')
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith('.')
+        )
+        if not self.paths:
+            raise ValueError(f'no image below {root}: expected names in {" ".join(SUFFIXES)}')
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in self.paths:
+            self._by_name[path.name].append(path)
+            self._by_stem[path.stem].append(path)
+
+    def named(self, name: str, near: Path) -> Path | None:
+        """The image of a name with its ending, which may begin with folders, near a file."""
+        # a Windows path, or a web address with what was asked for
+        name = name.replace('\\', '/').partition('?')[0]
+        return nearest(self._by_name.get(PurePath(name).name, []), Path(near, name), self.root)
+
+    def has_stem(self, file: Path) -> bool:
+        """Whether an image, or several, have the name of a file but for the ending."""
+        return file.stem in self._by_stem
+
+    def of_stem(self, file: Path) -> Path | None:
+        """The image that has the name of a file but for the ending, near that file."""
+        return nearest(self._by_stem.get(file.stem, []), file, self.root)
+
+
+def nearest(candidates: list[Path], file: Path, root: Path) -> Path | None:
+    """The candidate that shares the most folders with a file; None if it is not one alone.
+
+    So `train/images/7.jpg` belongs to `train/labels/7.txt`, and `val/images/7.jpg` does not.
+
+    Args:
+        candidates: relative to `root`.
+        file: under `root` or elsewhere.
+    """
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    here = Counter(file.relative_to(root).parts if file.is_relative_to(root) else file.parts)
+    shared = [(here & Counter(candidate.parts)).total() for candidate in candidates]
+    best = [path for path, count in zip(candidates, shared) if count == max(shared)]
+    return best[0] if len(best) == 1 else None
+
+
+def split_in(path: PurePath) -> str | None:
+    """'train', 'val' or 'test' if a part of a path says so, the last part first."""
+    for part in reversed(path.parts):
+        found = {SPLIT_WORDS[w] for w in re.findall('[a-z]+', part.lower()) if w in SPLIT_WORDS}
+        if len(found) == 1:
+            return found.pop()
+    return None

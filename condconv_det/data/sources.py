@@ -1,0 +1,293 @@
+"""A folder of images and boxes in any of three formats, read as one COCO data set."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .check_coco import check_coco, read_coco
+from .coco_faults import level
+from .fault import Fault
+from .image_index import ImageIndex, nearest, split_in
+from .voc_xml import UnusableImage, class_names, read_objects, read_xml, text_of
+from .yolo import read_labels, read_names
+
+FORMATS = ('coco', 'voc', 'yolo')
+ReadSize = Callable[[Path], tuple[int, int]]
+
+
+class Source(NamedTuple):
+    """What `read_source` read.
+
+    Args:
+        format: 'coco', 'voc' or 'yolo'.
+        data: COCO's; file names are relative to the folder of images. Every class has a box.
+        splits: the source's own, by image id: 'train', 'val' or 'test' where its files say so.
+        faults: what is wrong, and what became of it.
+    """
+
+    format: str
+    data: dict[str, Any]
+    splits: dict[int, str]
+    faults: list[Fault]
+
+
+def read_source(
+    root: Path,
+    index: ImageIndex,
+    read_size: ReadSize,
+    format: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> Source:
+    """Reads a data set, whatever its folders are called.
+
+    COCO: every json with images, annotations and categories, or the one named. Pascal VOC: every
+    xml with a root `annotation`, and ImageSets/Main if there are lists. YOLO: a text file for an
+    image; the classes of data.yaml or classes.txt. Annotations belong to the image of their name,
+    the nearest one where several have it. A split is read from lists or from names of folders and
+    files, such as `valid` or `instances_train2017.json`.
+
+    What cannot be used is left out and named in `faults`.
+
+    Args:
+        root: folder, or a COCO json.
+        index: of the images.
+        read_size: width and height of an image; may raise OSError or ValueError.
+        format: one of 'coco', 'voc' and 'yolo'; by default what the files are.
+        classes: those to keep, in this order; for YOLO, names of its numbers where no file has
+            them. By default all that have a box.
+
+    Raises:
+        ValueError: the files are of no format or of several, or not one box can be used.
+    """
+    format = format or find_format(root, index)
+    faults: list[Fault] = []
+    reader = dict(coco=_read_coco, voc=_read_voc, yolo=_read_yolo)[format]
+    names, images, annotations, splits = reader(root, index, read_size, classes, faults)
+    used = Counter(names[annotation['category_id'] - 1] for annotation in annotations)
+    if not used:
+        kinds = ', '.join(f'{kind} {n}' for kind, n in Counter(f.kind for f in faults).items())
+        first = f'; the first: {faults[0]}' if faults else ''
+        raise ValueError(f'no box of {root} can be used ({kinds or "no objects"}){first}')
+    kept = [name for name in classes or names if used[name]]
+    for name in set(classes or names) - set(kept):
+        faults.append(Fault('class without boxes', f'{root.name}', f'{name}; left out'))
+    numbers = {names.index(name) + 1: number for number, name in enumerate(kept, 1)}
+    annotations = [a for a in annotations if a['category_id'] in numbers]
+    for number, annotation in enumerate(annotations, 1):
+        annotation.update(id=number, category_id=numbers[annotation['category_id']])
+    data = dict(
+        info=dict(description=root.resolve().stem),
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=number, name=name) for number, name in enumerate(kept, 1)],
+    )
+    return Source(format, data, splits, faults)
+
+
+def find_format(root: Path, index: ImageIndex) -> str:
+    """The format of a folder's files.
+
+    Raises:
+        ValueError: there is none, or there are several.
+    """
+    if root.is_file():
+        if root.suffix == '.json':
+            return 'coco'
+        raise ValueError(f'{root} is a file: expected a folder, or a COCO json')
+    if not root.is_dir():
+        raise ValueError(f'the folder {root} does not exist')
+    found = []
+    if any(_looks_like_coco(path) for path in root.rglob('*.json')):
+        found.append('coco')
+    if any(map(index.has_stem, root.rglob('*.xml'))):
+        found.append('voc')
+    if any(map(index.has_stem, root.rglob('*.txt'))):
+        found.append('yolo')
+    if len(found) > 1:
+        raise ValueError(f'{root} has boxes in several formats, {found}: say which')
+    if not found:
+        raise ValueError(
+            f'{root} has no boxes: expected COCO json, or the xml of Pascal VOC or text files of '
+            f'YOLO with the names of images, such as {index.paths[0].with_suffix(".xml").name}'
+        )
+    return found[0]
+
+
+def _looks_like_coco(path: Path) -> bool:
+    try:
+        data = read_coco(path)
+    except (OSError, ValueError):
+        return False
+    return isinstance(data, dict) and {'images', 'annotations', 'categories'} <= set(data)
+
+
+class _Builder:
+    """COCO's images and annotations, numbered as they come."""
+
+    def __init__(self) -> None:
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.splits: dict[int, str] = {}
+
+    def add(
+        self, path: Path, size: tuple[int, int], split: str | None, **keys: Any
+    ) -> dict[str, Any]:
+        """Adds an image; its record."""
+        record = dict(keys, id=len(self.images) + 1, file_name=path.as_posix())
+        record.update(width=size[0], height=size[1])
+        self.images.append(record)
+        if split is not None:
+            self.splits[record['id']] = split
+        return record
+
+
+def _size(path: Path, read_size: ReadSize) -> tuple[int, int]:
+    try:
+        return read_size(path)
+    except (OSError, ValueError) as error:
+        raise UnusableImage('broken image', f'{path}: {error}') from error
+
+
+def _read_voc(
+    root: Path, index: ImageIndex, read_size: ReadSize, classes: Any, faults: list[Fault]
+) -> tuple[list[str], list, list, dict[int, str]]:
+    lists: dict[str, str] = {}
+    for path in sorted(root.rglob('ImageSets/Main/*.txt')):
+        split = split_in(Path(path.stem))
+        if split is not None and path.stem == split:  # others, such as trainval, overlap
+            lists.update(dict.fromkeys(path.read_text(encoding='utf-8-sig').split(), split))
+    trees = {}
+    for path in sorted(root.rglob('*.xml')):
+        try:
+            tree = read_xml(path)
+        except UnusableImage as error:
+            faults.append(Fault(error.kind, path.stem, f'{error}; left out'))
+            continue
+        if tree.tag == 'annotation':
+            trees[path] = tree
+    names = sorted(set().union(*map(class_names, trees.values())))
+    built, seen = _Builder(), set()
+    for path, tree in trees.items():
+        where = path.relative_to(root).with_suffix('').as_posix()
+        image = index.of_stem(path) or index.named(text_of(tree, 'filename'), path.parent)
+        try:
+            if image is None:
+                raise UnusableImage('missing image', f'no image of {path}, or more than one')
+            if image in seen:
+                raise UnusableImage('image listed twice', f'{image} has another xml before {path}')
+            size = _size(index.root / image, read_size)
+        except UnusableImage as error:
+            faults.append(Fault(error.kind, where, f'{error}; left out'))
+            continue
+        seen.add(image)
+        split = lists.get(path.stem) if lists else split_in(image) or split_in(Path(where))
+        record = built.add(image, size, split)
+        for found in read_objects(tree, size, classes or names, where, faults):
+            if classes:
+                found['category_id'] = names.index(classes[found['category_id'] - 1]) + 1
+            built.annotations.append(dict(found, image_id=record['id']))
+    without = len(index.paths) - len(seen)
+    if without:
+        faults.append(Fault('image without xml', root.name, f'{without} images left out'))
+    return names, built.images, built.annotations, built.splits
+
+
+def _read_yolo(
+    root: Path, index: ImageIndex, read_size: ReadSize, classes: Any, faults: list[Fault]
+) -> tuple[list[str], list, list, dict[int, str]]:
+    names = read_names(root) or list(classes or ())
+    if not names:
+        raise ValueError(f'{root} has no data.yaml or classes.txt with names: name the classes')
+    labels: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob('*.txt')):
+        labels.setdefault(path.stem, []).append(path.relative_to(root))
+    built, without = _Builder(), 0
+    for image in index.paths:
+        where = image.with_suffix('').as_posix()
+        try:
+            size = _size(index.root / image, read_size)
+        except UnusableImage as error:
+            faults.append(Fault(error.kind, where, f'{error}; left out'))
+            continue
+        candidates = labels.get(image.stem, [])
+        label = nearest(candidates, image, root)
+        if candidates and label is None:
+            detail = f'{", ".join(map(str, candidates))}; image left out'
+            faults.append(Fault('labels in several files', where, detail))
+            continue
+        record = built.add(image, size, split_in(image))
+        if label is None:
+            without += 1
+            continue
+        found = read_labels(root / label, size, len(names), where, faults)
+        built.annotations += [dict(box, image_id=record['id']) for box in found]
+    if without:
+        detail = f'{without} images count as without boxes'
+        faults.append(Fault('image without labels', root.name, detail))
+    return names, built.images, built.annotations, built.splits
+
+
+def _read_coco(
+    root: Path, index: ImageIndex, read_size: ReadSize, classes: Any, faults: list[Fault]
+) -> tuple[list[str], list, list, dict[int, str]]:
+    files = [root] if root.is_file() else sorted(filter(_looks_like_coco, root.rglob('*.json')))
+    names: list[str] = []
+    built, seen = _Builder(), {}
+    for path in files:
+        data = _mended(path, faults)
+        of_file = {category['id']: category['name'] for category in data['categories']}
+        names += [name for name in of_file.values() if name not in names]
+        split = split_in(Path(path.stem)) or split_in(path.parent.relative_to(root.parent))
+        ids = {}
+        for entry in data['images']:
+            where = f'{path.name}: {entry["file_name"]}'
+            image = _coco_image(entry['file_name'], index, path.parent)
+            try:
+                if image is None:
+                    raise UnusableImage('missing image', f'not below {index.root}, or not one')
+                if image in seen:
+                    raise ValueError(
+                        f'{image} is in {seen[image]} and in {path}: name one of these files'
+                    )
+                size = _size(index.root / image, read_size)
+                said = entry['width'], entry['height']
+                if size != said:
+                    sizes = f'json says {said[0]}x{said[1]}, file has {size[0]}x{size[1]}'
+                    raise UnusableImage('image size differs', sizes)
+            except UnusableImage as error:
+                faults.append(Fault(error.kind, where, f'{error}; left out'))
+                continue
+            seen[image] = path
+            ids[entry['id']] = built.add(image, size, split or split_in(image), **entry)['id']
+        for annotation in data['annotations']:
+            name = of_file[annotation['category_id']]
+            if annotation['image_id'] in ids and (not classes or name in classes):
+                numbers = dict(
+                    image_id=ids[annotation['image_id']], category_id=names.index(name) + 1
+                )
+                built.annotations.append({**annotation, **numbers})
+    return names, built.images, built.annotations, built.splits
+
+
+def _coco_image(name: str, index: ImageIndex, near: Path) -> Path | None:
+    """The image of a json's file name, relative to the folder of images or of the same name."""
+    path = Path(name)
+    if (index.root / path).is_file() and (index.root / path).is_relative_to(index.root):
+        return path if not path.is_absolute() else path.relative_to(index.root)
+    return index.named(name, near)
+
+
+def _mended(path: Path, faults: list[Fault]) -> dict[str, Any]:
+    """A json's data without what MMDetection cannot use."""
+    found, data = check_coco(read_coco(path))
+    errors = [fault for fault in found if level(fault, evaluated=True) != 'note']
+    if data is None:
+        named = '; '.join(map(str, islice(errors, 3)))
+        raise ValueError(
+            f'{path} has faults for a person to mend: {named}; '
+            f'`python tools/check_dataset.py {path}` names all'
+        )
+    faults += [fault._replace(where=f'{path.name}: {fault.where}') for fault in errors]
+    return data

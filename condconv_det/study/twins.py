@@ -1,0 +1,311 @@
+"""Configs of a static detector and its CondConv twin, sized to a data set of its user's own."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+from condconv_det.data.prepare import Prepared
+from condconv_det.data.voc import SPLITS
+from condconv_det.weights.files import written_whole
+
+INPUT_SIZE = 300  # pixels a side, of configs/_base_/own/data.py
+EXPERTS = 8
+SMALLEST, LARGEST = 0.05, 0.95  # quantiles of the boxes' sizes between which anchors lie
+BACKBONE_STRIDES = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What a config needs to know of a detector.
+
+    Args:
+        name: of the config, as mmdet names them; also its part in configs/_base_/own.
+        title: for people.
+        stages: of the backbone, as `out_indices` names those at strides 4, 8, 16 and 32.
+        channels: that they give.
+        extra_channels: of the levels that the neck adds; none has a pyramid, whose are alike.
+        head_norm: whether the head has batch norms.
+    """
+
+    name: str
+    title: str
+    stages: tuple[int, ...]
+    channels: tuple[int, ...]
+    extra_channels: tuple[int, ...] = ()
+    head_norm: bool = False
+
+    @property
+    def has_pyramid(self) -> bool:
+        return not self.extra_channels
+
+
+DETECTORS = {
+    'ssd300': Detector(
+        'ssd300_mobilenet-v1-0.5',
+        'SSD300 on MobileNetV1 0.5',
+        (1, 2, 3, 4),
+        (64, 128, 256, 512),
+        (256, 128),
+    ),
+    'ssdlite': Detector(
+        'ssdlite300_mobilenet-v2',
+        'SSDLite on MobileNetV2 at 300 pixels',
+        (1, 2, 4, 7),
+        (24, 32, 96, 1280),
+        (256, 128),
+        head_norm=True,
+    ),
+    'retinanet': Detector(
+        'retinanet300_effb0',
+        'RetinaNet on EfficientNet-B0 at 300 pixels',
+        (2, 3, 4, 5),
+        (24, 40, 112, 320),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train, and how often to look.
+
+    Args:
+        batch: images a step.
+        steps: of an epoch.
+        epochs: of the training.
+        interval: epochs from one validation to the next.
+        warm_up: steps.
+        momentum: of batch norms' running statistics.
+    """
+
+    batch: int
+    steps: int
+    epochs: int
+    interval: int
+    warm_up: int
+    momentum: float
+
+
+def plan_schedule(num_images: int) -> Schedule:
+    """The schedule for so many training images.
+
+    Some 1,600 steps, which small detectors need from scratch however few the images are, or 30
+    epochs where these are more, and ten validations. Running statistics look back over half an
+    epoch, but over 10 batches at least and 33 at most.
+    """
+    batch = 8 if num_images < 400 else 16
+    steps = math.ceil(num_images / batch)
+    epochs = 10 * max(3, math.ceil(160 / steps))
+    return Schedule(
+        batch,
+        steps,
+        epochs,
+        interval=epochs // 10,
+        warm_up=min(100, epochs * steps // 10),
+        momentum=round(min(0.1, max(0.03, 2 / steps)), 2),
+    )
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Where anchors lie.
+
+    Args:
+        strides: of the levels, pixels: four or more, each twice the one before it.
+        smallest, largest: quantiles of the boxes' sizes, sides of squares of their areas at 300
+            pixels.
+    """
+
+    strides: tuple[int, ...]
+    smallest: float
+    largest: float
+
+    @property
+    def top(self) -> float:
+        """Size for the last level, if sizes rise evenly over the levels.
+
+        Then the largest boxes are met on a level whose stride is at most 0.6 of their sides.
+        """
+        level = max(1, sum(stride <= 0.6 * self.largest for stride in self.strides) - 1)
+        # boxes of one size, too, need anchors of several
+        rise = max(self.largest - self.smallest, 0.5 * self.smallest) / level
+        return min(self.smallest + rise * (len(self.strides) - 1), LARGEST * INPUT_SIZE)
+
+
+def place_anchors(sides: ndarray) -> Anchors:
+    """The levels and sizes of anchors for boxes.
+
+    The first stride is 16 where the smallest boxes have three cells along their sides there, else
+    8, and 4 where they are below 12 pixels. The levels reach stride 64, and 128 where it is at
+    most 0.6 of the largest boxes' sides.
+
+    Args:
+        sides: of boxes, as parts of their image's width and height, [N, 2].
+    """
+    pixels = INPUT_SIZE * np.sqrt(sides.prod(1))
+    smallest, largest = np.quantile(pixels, [SMALLEST, LARGEST]).tolist()
+    first = 16 if smallest >= 3 * 16 else 8 if smallest >= 12 else 4
+    strides = [stride for stride in (*BACKBONE_STRIDES, 64) if stride >= first]
+    return Anchors((*strides, *[128] * (0.6 * largest >= 128)), smallest, largest)
+
+
+def check_names(detector: str, name: str) -> None:
+    """Checks what `write_twins` is asked for, before a data set is prepared for it.
+
+    Raises:
+        ValueError: there is no such detector, or the name cannot be part of a config's.
+    """
+    if detector not in DETECTORS:
+        raise ValueError(f'detector must be one of {", ".join(DETECTORS)}, got {detector!r}')
+    if not re.fullmatch(r'\w[\w-]*', name):
+        raise ValueError(f'a data set is named by letters, digits, "_" and "-", got {name!r}')
+
+
+def write_twins(
+    prepared: Prepared, out: Path, detector: str, name: str, source: str
+) -> tuple[Path, Path]:
+    """Writes a detector's config for a data set, and that of its CondConv twin.
+
+    The twins differ by the switch alone. What they share with others they inherit from
+    `configs/_base_/own`.
+
+    Args:
+        prepared: the data set.
+        out: folder.
+        detector: one of `DETECTORS`.
+        name: of the data set, for the file names.
+        source: what the configs say they were made from.
+
+    Raises:
+        ValueError: see `check_names`.
+        OSError: a file cannot be written.
+    """
+    check_names(detector, name)
+    kind = DETECTORS[detector]
+    schedule = plan_schedule(prepared.num_images['train'])
+    tail = f'1xb{schedule.batch}-{schedule.epochs}e_{name}.py'
+    static = out / f'{kind.name}_{tail}'
+    condconv = out / f'{kind.name}-condconv-e{EXPERTS}_{tail}'
+    texts = {
+        static: _static_text(prepared, kind, schedule, source),
+        condconv: f"_base_ = './{static.name}'\n\n{_switch(kind)}",
+    }
+    for path, text in texts.items():
+        with written_whole(path) as partial:
+            partial.write_text(text)
+    return static, condconv
+
+
+def _switch(kind: Detector) -> str:
+    if kind.has_pyramid:
+        return f'model = dict(backbone=dict(cond_cfg=dict(num_experts={EXPERTS})))\n'
+    return f"""model = dict(
+    backbone=dict(cond_cfg=dict(num_experts={EXPERTS})),
+    neck=dict(conv_cfg=dict(type='CondConv2d', num_experts={EXPERTS})),
+)
+"""
+
+
+def _static_text(prepared: Prepared, kind: Detector, schedule: Schedule, source: str) -> str:
+    images, annotations = prepared.num_images, prepared.files['train'].parent.resolve()
+    anchors = place_anchors(prepared.sides)
+    write_model = _retinanet if kind.has_pyramid else _ssd
+    total = schedule.epochs * schedule.steps
+    batch = {'train': f'batch_size={schedule.batch}, '}
+    loaders = '\n'.join(
+        f'{split}_dataloader = dict({batch.get(split, "")}'
+        f"dataset=dict(ann_file=annotations + '{split}.json', **own))"
+        for split in SPLITS
+    )
+    return f"""# {kind.title} for {source}: {images['train']} images to train on, {images['val']} \
+to
+# validate and {images['test']} to test. Sized by tools/new_config.py.
+_base_ = 'condconv_det::_base_/own/{kind.name}.py'
+
+annotations = {f'{annotations}/'!r}
+own = dict(
+    metainfo=dict(classes={prepared.classes!r}),
+    data_prefix=dict(img={f'{prepared.images}/'!r}),
+)
+{loaders}
+val_evaluator = dict(ann_file=annotations + 'val.json')
+test_evaluator = dict(ann_file=annotations + 'test.json')
+
+# at {INPUT_SIZE} pixels, nine tenths of the boxes have sides of {anchors.smallest:.0f} to \
+{anchors.largest:.0f}
+{write_model(kind, anchors, len(prepared.classes), schedule.momentum)}
+# {schedule.epochs} epochs * {schedule.steps} steps of {schedule.batch} images = {total:,} steps
+max_epochs = {schedule.epochs}
+train_cfg = dict(max_epochs=max_epochs, val_interval={schedule.interval})
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end={schedule.warm_up}),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        eta_min=0,
+        begin=0,
+        end=max_epochs,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+default_hooks = dict(
+    logger=dict(interval={schedule.steps}),
+    checkpoint=dict(interval={schedule.interval}),
+)
+"""
+
+
+def _ssd(kind: Detector, anchors: Anchors, num_classes: int, momentum: float) -> str:
+    first = BACKBONE_STRIDES.index(anchors.strides[0])
+    stages, taps = kind.stages[first:], len(kind.stages) - first
+    extras = len(anchors.strides) - taps
+    channels = (*kind.channels[first:], *kind.extra_channels[:extras])
+    sides = ', '.join(str(math.ceil(INPUT_SIZE / stride)) for stride in anchors.strides)
+    low, high = (round(side / INPUT_SIZE, 2) for side in (anchors.smallest, anchors.top))
+    norm = f'norm_cfg=dict(momentum={momentum})'
+    head_norm = f'\n        {norm},' if kind.head_norm else ''
+    return f"""channels = {channels}
+model = dict(
+    backbone=dict(out_indices={stages}, {norm}),
+    neck=dict(
+        in_channels=channels[:{taps}],
+        out_channels=channels,
+        level_strides={(2,) * extras},
+        level_paddings={('same',) * extras},
+        {norm},
+    ),
+    bbox_head=dict(
+        num_classes={num_classes},
+        in_channels=channels,
+        anchor_generator=dict(
+            strides=[{INPUT_SIZE} / side for side in ({sides})],
+            scale_range=({low}, {high}),
+        ),{head_norm}
+    ),
+)
+"""
+
+
+def _retinanet(kind: Detector, anchors: Anchors, num_classes: int, _: float) -> str:
+    first = BACKBONE_STRIDES.index(anchors.strides[0])
+    stages, channels = kind.stages[first:], kind.channels[first:]
+    # two sizes an octave, up to one that overlaps the largest boxes by two thirds
+    octaves = math.log2(anchors.largest / anchors.smallest / 1.2) - 0.5
+    levels = min(max(1 + math.ceil(octaves), 3, len(stages)), 5)
+    strides = [anchors.strides[0] * 2**level for level in range(levels)]
+    return f"""model = dict(
+    backbone=dict(out_indices={stages}),
+    neck=dict(in_channels={list(channels)}, num_outs={levels}),
+    bbox_head=dict(
+        num_classes={num_classes},
+        anchor_generator=dict(
+            octave_base_scale={anchors.smallest / anchors.strides[0]:.2g},
+            strides={strides},
+        ),
+    ),
+)
+"""

@@ -1,0 +1,238 @@
+"""Data sets in folders of any name, read as one COCO data set."""
+
+import json
+from pathlib import PurePath
+
+import pytest
+
+from condconv_det.data.decode import decoded_size
+from condconv_det.data.image_index import ImageIndex, split_in
+from condconv_det.data.sources import read_source
+
+BOX = [4, 6, 20, 12]
+
+
+def read(files, name='', images='', **arguments):
+    index = ImageIndex(files.root / images)
+    return read_source(files.root / name, index, decoded_size, **arguments)
+
+
+def boxes(source):
+    """File name and class of each box; all have the same place."""
+    names = {category['id']: category['name'] for category in source.data['categories']}
+    images = {image['id']: image['file_name'] for image in source.data['images']}
+    for annotation in source.data['annotations']:
+        assert annotation['bbox'] == pytest.approx(BOX, abs=1e-3)
+    assert [a['id'] for a in source.data['annotations']] == [
+        *range(1, len(source.data['annotations']) + 1)
+    ]
+    return [(images[a['image_id']], names[a['category_id']]) for a in source.data['annotations']]
+
+
+def splits(source):
+    return {image['file_name']: source.splits.get(image['id']) for image in source.data['images']}
+
+
+def kinds(source):
+    return [fault.kind for fault in source.faults]
+
+
+def test_voc_in_folders_of_any_name(files):
+    for name in ('a', 'b'):
+        files.image(f'my pictures/{name}.PNG')
+    files.voc('boxes of them/a.xml', 'cat', 'dog')
+    files.voc('boxes of them/b.xml', 'cat')
+    source = read(files)
+    assert source.format == 'voc' and source.faults == [] and source.splits == {}
+    assert boxes(source) == [
+        ('my pictures/a.PNG', 'cat'),
+        ('my pictures/a.PNG', 'dog'),
+        ('my pictures/b.PNG', 'cat'),
+    ]
+
+
+def test_voc_with_lists_has_the_splits_that_they_say(files):
+    for name in ('a', 'b', 'c'):
+        files.image(f'JPEGImages/{name}.jpg')
+        files.voc(f'Annotations/{name}.xml', 'cat')
+    files.write('ImageSets/Main/train.txt', 'a\n')
+    files.write('ImageSets/Main/val.txt', 'b\n')
+    files.write('ImageSets/Main/trainval.txt', 'a\nb\n')
+    assert splits(read(files)) == {
+        'JPEGImages/a.jpg': 'train',
+        'JPEGImages/b.jpg': 'val',
+        'JPEGImages/c.jpg': None,
+    }
+
+
+def test_of_images_with_one_name_the_nearest_belongs_to_an_annotation(files):
+    for split in ('train', 'valid'):
+        files.image(f'{split}/images/1.jpg')
+    files.yolo('train/labels/1.txt', 0)
+    files.yolo('valid/labels/1.txt', 1)
+    files.write('data.yaml', 'names: {0: cat, 1: dog}')
+    source = read(files)
+    assert boxes(source) == [('train/images/1.jpg', 'cat'), ('valid/images/1.jpg', 'dog')]
+    assert splits(source) == {'train/images/1.jpg': 'train', 'valid/images/1.jpg': 'val'}
+
+
+def test_yolo_images_without_labels_are_kept_without_boxes(files):
+    for name in ('a', 'b', 'c'):
+        files.image(f'images/{name}.jpg')
+    files.yolo('labels/a.txt', 0)
+    files.yolo('labels/b.txt')
+    files.write('classes.txt', 'cat\n')
+    source = read(files)
+    assert boxes(source) == [('images/a.jpg', 'cat')]
+    assert len(source.data['images']) == 3
+    assert [(f.kind, f.detail) for f in source.faults] == [
+        ('image without labels', '1 images count as without boxes')
+    ]
+
+
+@pytest.mark.parametrize('format', ['voc', 'yolo'])
+def test_what_could_belong_to_several_images_or_files_is_named(files, format):
+    for name in ('full/a', 'small/a', 'b'):
+        files.image(f'{name}.jpg')
+    if format == 'voc':
+        for name in ('x/a', 'x/b'):
+            files.voc(f'{name}.xml', 'cat')
+        fault = 'missing image', 'no image of'
+    else:
+        for name in ('x/a', 'y/a', 'x/b'):
+            files.yolo(f'{name}.txt', 0)
+        files.write('classes.txt', 'cat')
+        fault = 'labels in several files', 'x/a.txt, y/a.txt'
+    source = read(files)
+    assert boxes(source) == [('b.jpg', 'cat')]
+    assert (source.faults[0].kind, source.faults[0].detail[: len(fault[1])]) == fault
+
+
+def test_yolo_numbers_without_names_need_them(files):
+    files.image('a.jpg')
+    files.yolo('a.txt', 1, 0)
+    with pytest.raises(ValueError, match='no data.yaml or classes.txt with names'):
+        read(files)
+    assert boxes(read(files, classes=['cat', 'dog'])) == [('a.jpg', 'dog'), ('a.jpg', 'cat')]
+
+
+def test_coco_of_several_files_is_one_set_with_one_numbering(files):
+    for name in ('a', 'b'):
+        files.image(f'photos/{name}.jpg')
+    files.coco('instances_train2017.json', {'a.jpg': ['dog']}, ['nothing', 'cat', 'dog'])
+    files.coco('instances_val2017.json', {'photos/b.jpg': ['cat', 'dog']}, ['dog', 'cat'])
+    source = read(files)
+    assert boxes(source) == [
+        ('photos/a.jpg', 'dog'),
+        ('photos/b.jpg', 'cat'),
+        ('photos/b.jpg', 'dog'),
+    ]
+    assert splits(source) == {'photos/a.jpg': 'train', 'photos/b.jpg': 'val'}
+    assert [category['name'] for category in source.data['categories']] == ['cat', 'dog']
+    assert [(f.kind, f.detail) for f in source.faults] == [
+        ('class without boxes', 'nothing; left out')
+    ]
+
+
+def test_one_coco_file_with_its_images_elsewhere(files):
+    files.image('photos/deep/a.jpg')
+    path = files.coco('boxes/mine.json', {'deep/a.jpg': ['cat']}, ['cat'], site='north')
+    files.coco('boxes/other.json', {'deep/a.jpg': ['cat']}, ['cat'])
+    source = read(files, 'boxes/mine.json', images='photos')
+    assert boxes(source) == [('deep/a.jpg', 'cat')] and source.data['images'][0]['site'] == 'north'
+    with pytest.raises(ValueError, match='deep/a.jpg is in .*mine.json and in .*other.json: name'):
+        read(files, 'boxes', images='photos')
+    data = json.loads(path.read_text())
+    data['categories'].append(data['categories'][0])
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match='mine.json has faults for a person .*listed twice.*`'):
+        read(files, 'boxes/mine.json', images='photos')
+
+
+@pytest.mark.parametrize('format', ['voc', 'coco', 'yolo'])
+def test_missing_and_broken_images_are_left_out_and_named(files, format):
+    for name in ('a', 'cut'):
+        files.image(f'{name}.jpg')
+    path = files.root / 'cut.jpg'
+    path.write_bytes(path.read_bytes()[:-200])
+    if format == 'coco':
+        files.coco('all.json', {f'{n}.jpg': ['cat'] for n in ('a', 'cut', 'gone')}, ['cat'])
+    for name in ('a', 'cut', 'gone'):
+        if format == 'voc':
+            files.voc(f'{name}.xml', 'cat')
+        elif format == 'yolo':
+            files.yolo(f'{name}.txt', 0)
+            files.write('data.yaml', 'names: [cat]')
+    source = read(files)
+    assert boxes(source) == [('a.jpg', 'cat')] and len(source.data['images']) == 1
+    missing = [] if format == 'yolo' else ['missing image']
+    assert kinds(source)[:2] == ['broken image', *missing]
+
+
+def test_an_image_of_another_size_than_its_json_says_is_left_out(files):
+    for name in ('a', 'b'):
+        files.image(f'{name}.jpg')
+    path = files.coco('all.json', {'a.jpg': ['cat'], 'b.jpg': ['cat']}, ['cat'])
+    data = json.loads(path.read_text())
+    data['images'][1]['width'] = 80
+    path.write_text(json.dumps(data))
+    source = read(files)
+    assert boxes(source) == [('a.jpg', 'cat')]
+    assert [(f.kind, f.detail) for f in source.faults] == [
+        ('image size differs', 'json says 80x30, file has 40x30; left out')
+    ]
+
+
+@pytest.mark.parametrize('format', ['voc', 'coco', 'yolo'])
+def test_only_the_classes_asked_for_are_kept_in_their_order(files, format):
+    files.image('a.jpg')
+    names = ['cat', 'dog', 'emu']
+    if format == 'voc':
+        files.voc('a.xml', *names)
+    elif format == 'coco':
+        files.coco('a.json', {'a.jpg': names}, names)
+    else:
+        files.yolo('a.txt', 0, 1, 2)
+        files.write('obj.names', '\n'.join(names))
+    source = read(files, classes=['emu', 'cat'])
+    assert sorted(boxes(source)) == [('a.jpg', 'cat'), ('a.jpg', 'emu')]
+    assert [category['name'] for category in source.data['categories']] == ['emu', 'cat']
+
+
+def test_what_has_no_format_or_several_is_refused(files, tmp_path):
+    files.image('a.jpg')
+    with pytest.raises(ValueError, match='has no boxes: expected COCO json, .* such as a.xml'):
+        read(files)
+    files.voc('a.xml', 'cat')
+    files.yolo('a.txt', 0)
+    with pytest.raises(ValueError, match=r"several formats, \['voc', 'yolo'\]: say which"):
+        read(files)
+    assert read(files, format='voc').format == 'voc'
+    with pytest.raises(ValueError, match=r'no box of .* can be used \(no objects\)'):
+        files.voc('a.xml')
+        read(files, format='voc')
+    with pytest.raises(ValueError, match='a.jpg is a file: expected a folder, or a COCO json'):
+        read(files, 'a.jpg')
+    with pytest.raises(ValueError, match='the folder .*nowhere does not exist'):
+        read(files, 'nowhere')
+    with pytest.raises(ValueError, match='the image folder .*nowhere does not exist'):
+        read(files, images='nowhere')
+    (tmp_path / 'source' / 'empty').mkdir()
+    with pytest.raises(ValueError, match='no image below .*empty: expected names in .bmp'):
+        read(files, images='empty')
+
+
+@pytest.mark.parametrize(
+    'path, split',
+    [
+        ('instances_train2017.json', 'train'),
+        ('valid/_annotations.coco.json', 'val'),
+        ('Testing/a.jpg', 'test'),
+        ('train/test/a.jpg', 'test'),
+        ('trainval/a.jpg', None),
+        ('train_and_val/a.jpg', None),
+        ('latest/a.jpg', None),
+    ],
+)
+def test_a_split_is_read_from_words_in_a_path(path, split):
+    assert split_in(PurePath(path)) == split

@@ -1,0 +1,84 @@
+"""YOLO's label files and lists of classes."""
+
+import pytest
+
+from condconv_det.data.yolo import read_labels, read_names
+
+SIZE = (40, 20)  # width, height
+
+
+def read(files, text):
+    faults = []
+    path = files.write('a.txt', text)
+    return read_labels(path, SIZE, 2, 'a', faults), [fault.kind for fault in faults]
+
+
+def test_a_line_gives_a_box_in_pixels(files):
+    (found,), faults = read(files, '1 0.5 0.5 0.25 0.5\n\n')
+    assert found['category_id'] == 2 and found['bbox'] == [15, 5, 10, 10]
+    assert found['area'] == 100 and found['iscrowd'] == 0 and faults == []
+
+
+def test_a_polygon_gives_its_bounding_box(files):
+    (found,), faults = read(files, '0 0.25 0.5 0.5 0.25 0.75 0.75 0.5 1')
+    assert found['bbox'] == [10, 5, 20, 15] and faults == []
+
+
+@pytest.mark.parametrize(
+    'line, kind',
+    [
+        ('0 0.5 0.5 0.25', 'box not numeric'),
+        ('0 0.5 0.5 0.25 0.5 0.9', 'box not numeric'),
+        ('cat 0.5 0.5 0.25 0.5', 'box not numeric'),
+        ('0 0.5 nan 0.25 0.5', 'box not numeric'),
+        ('0 0.5 0.5 inf 0.5', 'box not numeric'),
+        ('2 0.5 0.5 0.25 0.5', 'unknown class'),
+        ('-1 0.5 0.5 0.25 0.5', 'unknown class'),
+        ('0.5 0.5 0.5 0.25 0.5', 'unknown class'),
+        ('0 0.5 0.5 0 0.5', 'box without area'),
+        ('0 0.5 0.5 -0.2 0.5', 'box without area'),
+        ('0 1.5 0.5 0.25 0.5', 'box outside the image'),
+        ('0 0.5 -0.5 0.25 0.5', 'box outside the image'),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_left_out_and_named(files, line, kind):
+    found, faults = read(files, f'{line}\n1 0.5 0.5 0.25 0.5\n')
+    assert faults == [kind] and [box['category_id'] for box in found] == [2]
+
+
+def test_a_box_across_the_border_is_clipped_and_named_unless_it_is_rounding(files):
+    (found,), faults = read(files, '0 0.95 0.5 0.2 0.5')
+    assert found['bbox'] == pytest.approx([34, 5, 6, 10]) and faults == ['box beyond the border']
+    (found,), faults = read(files, '0 0.91 0.5 0.2 0.5')
+    assert found['bbox'] == pytest.approx([32.4, 5, 7.6, 10]) and faults == []
+
+
+@pytest.mark.parametrize(
+    'name, text',
+    [
+        ('data.yaml', 'train: images\nnames: [cat, dog]'),
+        ('deep/mine.yml', 'names: {1: dog, 0: cat}'),
+        ('classes.txt', 'cat\ndog\n'),
+        ('obj.names', '\ufeffcat\n\ndog'),
+    ],
+)
+def test_classes_are_found_where_tools_write_them(files, name, text):
+    files.write('hyp.yaml', 'lr: 0.1')
+    assert read_names(files.root) is None
+    files.write(name, text)
+    assert read_names(files.root) == ['cat', 'dog']
+
+
+@pytest.mark.parametrize(
+    'text, says',
+    [
+        ('names: {0: cat, 2: dog}', 'data.yaml: expected names as a list, or numbered from 0'),
+        ('names: cat', "numbered from 0, got 'cat'"),
+        ('names: []', r'numbered from 0, got \[\]'),
+        ('names: [cat', 'data.yaml is not YAML: '),
+    ],
+)
+def test_names_that_make_no_sense_are_refused(files, text, says):
+    files.write('data.yaml', text)
+    with pytest.raises(ValueError, match=says):
+        read_names(files.root)

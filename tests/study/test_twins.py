@@ -1,0 +1,135 @@
+"""Configs that are written for a data set."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torchvision.ops import box_iou
+
+from condconv_det.data.prepare import Prepared
+from condconv_det.study.twins import DETECTORS, place_anchors, plan_schedule, write_twins
+
+SPLITS = ('train', 'val', 'test')
+
+
+def prepared(folder, sides, num_images=77, classes=('cat', 'dog')):
+    return Prepared(
+        'voc',
+        classes,
+        folder / 'photos',
+        {split: folder / 'annotations' / f'{split}.json' for split in SPLITS},
+        dict(train=num_images, val=17, test=16),
+        {split: Counter() for split in SPLITS},
+        np.array(sides, float).reshape(-1, 2),
+        kept_splits=(),
+        alike=0,
+        leaks=0,
+        faults=[],
+    )
+
+
+def square(*pixels):
+    return [[side / 300, side / 300] for side in pixels]
+
+
+def read(path):
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize('detector', DETECTORS)
+@pytest.mark.parametrize('pixels', [(10, 30), (30, 100), (26, 283), (90, 280), (100, 100)], ids=str)
+def test_anchors_of_every_detector_overlap_boxes_wherever_they_lie(
+    tmp_path, shapes_alone, detector, pixels
+):
+    data = prepared(tmp_path, square(*np.linspace(*pixels, 21)))
+    _, path = write_twins(data, tmp_path, detector, 'mine', 'mine')
+    init_default_scope('mmdet')
+    model = MODELS.build(read(path).model).eval()
+    with torch.no_grad():
+        features = model.extract_feat(torch.zeros(1, 3, 300, 300))
+        scores, _ = model.bbox_head(features)
+    sizes = [tuple(level.shape[-2:]) for level in scores]
+    anchors = torch.cat(model.bbox_head.prior_generator.grid_priors(sizes, device='cpu'))
+    for side in np.quantile(np.linspace(*pixels, 21), [0.05, 0.5, 0.95]).tolist():
+        corners = (300 - side) * torch.rand(40, 2)
+        boxes = torch.cat([corners, corners + side], 1)
+        best = box_iou(boxes, anchors).max(1).values
+        assert best.mean() > 0.6, (side, best.mean(), sizes)
+
+
+@pytest.mark.parametrize('detector', DETECTORS)
+def test_twins_differ_by_the_switch_alone(tmp_path, detector):
+    data = prepared(tmp_path, square(30, 200))
+    static, condconv = map(read, write_twins(data, tmp_path, detector, 'mine', 'mine'))
+    assert condconv.model.backbone.pop('cond_cfg') == dict(num_experts=8)
+    if detector != 'retinanet':
+        assert condconv.model.neck.pop('conv_cfg') == dict(type='CondConv2d', num_experts=8)
+        static.model.neck.pop('conv_cfg')
+    assert static.to_dict() == condconv.to_dict()
+
+
+def test_the_config_names_the_data_set_and_sizes_the_training(tmp_path):
+    data = prepared(tmp_path, square(30, 200))
+    path, _ = write_twins(data, tmp_path, 'ssd300', 'mine', 'my photos')
+    assert path.name == 'ssd300_mobilenet-v1-0.5_1xb8-160e_mine.py'
+    text = path.read_text()
+    assert text.startswith('# SSD300 on MobileNetV1 0.5 for my photos: 77 images to train on')
+    assert len(text.splitlines()) < 60 and max(map(len, text.splitlines())) <= 100
+    cfg = read(path)
+    for split in SPLITS:
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert dataset.ann_file == f'{tmp_path}/annotations/{split}.json'
+        assert dataset.data_prefix.img == f'{tmp_path}/photos/'
+        assert dataset.metainfo.classes == ('cat', 'dog')
+        assert dataset.get('test_mode', False) == (split != 'train')
+    assert [cfg[f'{split}_evaluator'].ann_file[-9:] for split in SPLITS[1:]] == [
+        '/val.json',
+        'test.json',
+    ]
+    assert cfg.train_dataloader.batch_size == 8 and cfg.model.bbox_head.num_classes == 2
+    warm_up, cosine = cfg.param_scheduler
+    assert (warm_up.end, warm_up.by_epoch) == (100, False)
+    assert cosine.T_max == cosine.end == cfg.train_cfg.max_epochs == 160
+    assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == 16
+    assert cfg.default_hooks.logger.interval == 10
+    assert cfg.default_hooks.checkpoint.save_best == 'coco/bbox_mAP'
+    assert {hook.type for hook in cfg.custom_hooks} >= {'ClassCheckHook', 'DatasetCheckHook'}
+
+
+@pytest.mark.parametrize('num_images', [3, 70, 110, 399, 400, 3500, 20000])
+def test_a_schedule_has_enough_steps_and_ten_validations(num_images):
+    plan = plan_schedule(num_images)
+    assert (plan.steps - 1) * plan.batch < num_images <= plan.steps * plan.batch
+    assert plan.epochs == 10 * plan.interval
+    assert plan.epochs * plan.steps >= 1600 and plan.epochs >= 30
+    assert plan.epochs == 30 or (plan.epochs - 10) * plan.steps < 1600
+    assert plan.warm_up <= plan.epochs * plan.steps / 10 and 0.03 <= plan.momentum <= 0.1
+
+
+def test_quantiles_of_boxes_leave_strays_out():
+    anchors = place_anchors(np.array(square(2, *[60] * 98, 290)))
+    assert (anchors.smallest, anchors.largest) == (60, 60)
+    assert anchors.strides == (16, 32, 64)
+    assert place_anchors(np.array(square(26, 283))).strides == (8, 16, 32, 64, 128)
+    assert place_anchors(np.array(square(9, 30))).strides == (4, 8, 16, 32, 64)
+    # the side of a square of a box's area at 300 pixels
+    assert place_anchors(np.array([[0.1, 0.4]])).smallest == pytest.approx(60)
+
+
+@pytest.mark.parametrize(
+    'arguments, says',
+    [
+        (dict(detector='yolo'), "detector must be one of ssd300, ssdlite, retinanet, got 'yolo'"),
+        (dict(name='my photos'), "named by letters, digits, .* got 'my photos'"),
+        (dict(name='../x'), "named by letters, digits, .* got '../x'"),
+    ],
+)
+def test_unusable_arguments_are_one_error_and_nothing_is_written(tmp_path, arguments, says):
+    given = dict(detector='ssd300', name='mine') | arguments
+    with pytest.raises(ValueError, match=says):
+        write_twins(prepared(tmp_path, square(60)), tmp_path, **given, source='mine')
+    assert list(Path(tmp_path).iterdir()) == []
