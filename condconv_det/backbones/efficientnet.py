@@ -105,6 +105,7 @@ class CondConvEfficientNet(EfficientNet):
                             ratio=expand_ratio * se_ratio,
                             act_cfg=(self.act_cfg, dict(type='Sigmoid')),
                         ),
+                        with_expand_conv=expand_ratio != 1,
                         conv_cfg=self.conv_cfg,
                         norm_cfg=self.norm_cfg,
                         act_cfg=self.act_cfg,

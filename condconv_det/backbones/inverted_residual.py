@@ -19,7 +19,10 @@ class RoutedInvertedResidual(RoutedBlock, InvertedResidual):
         in_channels: int,
         out_channels: int,
         mid_channels: int,
+        kernel_size: int = 3,
         stride: int = 1,
+        se_cfg: dict | None = None,
+        with_expand_conv: bool = True,
         conv_cfg: dict | None = None,
         **kwargs,
     ) -> None:
@@ -27,9 +30,11 @@ class RoutedInvertedResidual(RoutedBlock, InvertedResidual):
             in_channels,
             out_channels,
             mid_channels,
-            stride=stride,
-            conv_cfg=fast_same(conv_cfg, stride),
-            with_expand_conv=mid_channels != in_channels,
+            kernel_size,
+            stride,
+            se_cfg,
+            with_expand_conv,
+            fast_same(conv_cfg, stride),
             **kwargs,
         )
 

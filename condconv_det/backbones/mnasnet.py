@@ -106,6 +106,7 @@ class CondConvMnasNet(StagedBackbone):
                         kernel_size=kernel_size,
                         stride=block_stride,
                         se_cfg=se_cfg,
+                        with_expand_conv=expand_ratio != 1,
                         with_cp=with_cp,
                         **layer_cfg,
                     )

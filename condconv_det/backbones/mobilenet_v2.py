@@ -70,6 +70,7 @@ class CondConvMobileNetV2(MobileNetV2):
                     out_channels,
                     self.in_channels * expand_ratio,
                     stride=block_stride,
+                    with_expand_conv=expand_ratio != 1,
                     conv_cfg=self.conv_cfg,
                     norm_cfg=self.norm_cfg,
                     act_cfg=self.act_cfg,

@@ -112,6 +112,7 @@ class CondConvMobileNetV3(StagedBackbone):
                 kernel_size=kernel_size,
                 stride=stride,
                 se_cfg=_squeeze(mid_channels) if with_se else None,
+                with_expand_conv=mid_channels != in_channels,
                 act_cfg=dict(type=act),
                 with_cp=with_cp,
                 **layer_cfg,

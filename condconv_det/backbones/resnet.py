@@ -73,7 +73,7 @@ class CondConvResNet(ResNet):
         frozen_stages: the stem (0) and the first stages that do not train; -1 for none.
         cond_cfg: `dict(num_experts, start, share='layer' | 'block' | 'network', routing=dict())`,
             see `CondCfg`; by default the last three of all residual blocks (16 in ResNet-50) are
-            routed. None is the static network.
+            routed, or, in a C4 detector, the last three that are built. None is the static network.
         kwargs: mmdet's other arguments.
 
     Shapes:

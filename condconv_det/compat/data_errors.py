@@ -16,6 +16,10 @@ class AnnotationError(ValueError):
     """An annotation file that is not COCO json."""
 
 
+class DuplicateIdError(AnnotationError, AssertionError):
+    """Annotation ids that occur twice, for which mmdet raises an AssertionError."""
+
+
 class ImageError(ValueError):
     """An image file that is missing or cannot be decoded."""
 
@@ -67,7 +71,9 @@ def _load_data_list(self: CocoDataset) -> list[dict]:
     except MALFORMED as error:
         if isinstance(error, AnnotationError) or 'img' not in self.data_prefix:
             raise
-        raise AnnotationError(
+        # mmdet asserts one thing of the entries
+        kind = DuplicateIdError if isinstance(error, AssertionError) else AnnotationError
+        raise kind(
             f'annotation file {self.ann_file} has entries that mmdet cannot read '
             f'({type(error).__name__}: {error}); `python tools/check_dataset.py {self.ann_file}` '
             'names them'

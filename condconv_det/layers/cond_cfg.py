@@ -9,6 +9,8 @@ from .expert_start import check_init
 from .router import Router, check_keys, check_num_experts, check_routing
 
 SHARES = ('layer', 'block', 'network')
+# Routed of a network that is cut off before its default start: as many as of the paper's ResNet-50.
+LAST_BLOCKS = 3
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class CondCfg:
 
     Args:
         num_experts: E, at least 1.
-        start: number of the first routed block; blocks count from 1.
+        start: number of the first routed block; blocks count from 1. The default is the backbone's,
+            or the third last block where `out_indices` does not need that one.
         share: who has a router: each "layer" (the paper's baseline), each "block", the "network".
         routing: arguments of `Router`; with `hierarchical=True` each router also sees the weights
             of the one before it.
@@ -36,13 +39,27 @@ class CondCfg:
     ) -> 'CondCfg | None':
         """Reads a backbone's `cond_cfg`; None stays None, the static network.
 
+        Args:
+            cond_cfg: of the fields above, `num_experts` at least.
+            num_blocks: how many are built.
+            default_start: of the whole network; where fewer blocks are built, the last three of
+                them are routed.
+            default_share: who has a router.
+
         Raises:
-            ValueError: a key is unknown or missing, or a value out of range.
+            ValueError: a key is unknown or missing, a value out of range, or no block is built.
         """
         if cond_cfg is None:
             return None
         known = [key.name for key in fields(cls)]
         check_keys('cond_cfg', cond_cfg, known, required=['num_experts'])
+        if num_blocks == 0:
+            raise ValueError(
+                f'cond_cfg must be None where out_indices needs no block that could be routed, '
+                f'got {cond_cfg}'
+            )
+        if default_start > num_blocks:
+            default_start = max(1, num_blocks - LAST_BLOCKS + 1)
         parsed = cls(**{'start': default_start, 'share': default_share, **cond_cfg})
         check_num_experts(parsed.num_experts)
         if not isinstance(parsed.start, int) or not 1 <= parsed.start <= num_blocks:

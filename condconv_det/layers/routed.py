@@ -1,7 +1,9 @@
 """Blocks through which routing weights travel beside the features.
 
 One rule holds everywhere in a network: routing weights go in and come out with the features, a
-router on the way replaces them, and a layer without a router uses those it is handed.
+router on the way replaces them, and a layer without a router uses those it is handed. Before the
+first router there are none, and features go in and come out alone; so they do all the way through
+a static network, whose blocks and stages are mmdet's to hooks and to callers.
 """
 
 import warnings
@@ -22,6 +24,8 @@ from .cond_conv2d import CondConv2d
 from .static_weights import load_router
 
 Routed = tuple[Tensor, Tensor | None]
+# What a block or a row of them returns: the features alone where no routing weights are in force.
+MaybeRouted = Tensor | tuple[Tensor, Tensor]
 
 
 def run_routed(layer: nn.Module, x: Tensor, routing: Tensor | None) -> Routed:
@@ -36,7 +40,8 @@ def run_routed(layer: nn.Module, x: Tensor, routing: Tensor | None) -> Routed:
         The layer's output, and the routing weights now in force.
     """
     if isinstance(layer, RoutedBlock | RoutedSequential):
-        return layer(x, routing)
+        out = layer(x) if routing is None else layer(x, routing)
+        return out if isinstance(out, tuple) else (out, None)
     if isinstance(layer, CondConv2d):
         if layer.router is not None:
             routing = layer.router(x, routing)
@@ -52,13 +57,14 @@ class RoutedSequential(PlainSequential):
     """Layers and blocks in a row.
 
     Shapes:
-        x [B, Cin, H, W], routing [B, E] or None -> [B, Cout, H', W'], routing.
+        x [B, Cin, H, W], routing [B, E] or None -> [B, Cout, H', W'], with routing [B, E] beside it
+            if there are routing weights.
     """
 
-    def forward(self, x: Tensor, routing: Tensor | None = None) -> Routed:
+    def forward(self, x: Tensor, routing: Tensor | None = None) -> MaybeRouted:
         for layer in self:
             x, routing = run_routed(layer, x, routing)
-        return x, routing
+        return x if routing is None else (x, routing)
 
 
 class RoutedBlock(BaseModule):
@@ -69,7 +75,8 @@ class RoutedBlock(BaseModule):
     routing weights to each layer.
 
     Shapes:
-        x [B, Cin, H, W], routing [B, E] or None -> [B, Cout, H', W'], routing.
+        x [B, Cin, H, W], routing [B, E] or None -> [B, Cout, H', W'], with routing [B, E] beside it
+            if there are routing weights.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -95,7 +102,7 @@ class RoutedBlock(BaseModule):
         load_router(self.router, state_dict, prefix, routed)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def forward(self, x: Tensor, routing: Tensor | None = None) -> Routed:
+    def forward(self, x: Tensor, routing: Tensor | None = None) -> MaybeRouted:
         if self.with_cp and x.requires_grad:
             # a compiled graph writes statistics back once, and takes no contexts
             contexts = {} if is_compiling() else dict(context_fn=self._contexts)
@@ -106,10 +113,11 @@ class RoutedBlock(BaseModule):
         """Of the block's forward pass and of the one that is repeated in backward."""
         return nullcontext(), _keeping_statistics(self)
 
-    def _forward(self, x: Tensor, routing: Tensor | None) -> Routed:
+    def _forward(self, x: Tensor, routing: Tensor | None) -> MaybeRouted:
         if self.router is not None:
             routing = self.router(x, routing)
-        return self.forward_layers(x, routing)
+        x, routing = self.forward_layers(x, routing)
+        return x if routing is None else (x, routing)
 
     def forward_layers(self, x: Tensor, routing: Tensor | None) -> Routed:
         raise NotImplementedError

@@ -44,6 +44,25 @@ def test_a_missing_file_is_named(tmp_path):
         load(tmp_path / 'nowhere.json')
 
 
+def test_annotation_ids_that_occur_twice_are_named_by_an_assertion_error_as_in_mmdet(tmp_path):
+    path = tmp_path / 'twice.json'
+    annotation = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 4, 4], area=16, iscrowd=0)
+    path.write_text(json.dumps({**WHOLE, 'annotations': [annotation, annotation]}))
+    with pytest.raises(
+        AssertionError, match='twice.json.* are not unique!.*check_dataset'
+    ) as error:
+        load(path)
+    assert isinstance(error.value, AnnotationError)
+
+
+def test_other_entries_that_mmdet_cannot_read_are_no_assertion_error(tmp_path):
+    path = tmp_path / 'half.json'
+    path.write_text(json.dumps({**WHOLE, 'annotations': [dict(id=1, image_id=1, category_id=1)]}))
+    with pytest.raises(AnnotationError, match="KeyError: 'bbox'") as error:
+        load(path)
+    assert not isinstance(error.value, AssertionError)
+
+
 def test_a_whole_file_loads(tmp_path):
     path = tmp_path / 'whole.json'
     path.write_text(json.dumps(WHOLE))

@@ -12,7 +12,7 @@ from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.deploy import cast_experts, fold_batch_norm, freeze_routing, mean_routing
 from condconv_det.deploy.freeze_routing import kernel_spread
 from condconv_det.deploy.static_config import static_config
-from condconv_det.layers import CondConv2d, CondLinear, Router
+from condconv_det.layers import CondConv2d, CondLinear, RoutedBlock, RoutedSequential, Router
 
 E3 = dict(num_experts=3)
 SIZE = (64, 96)
@@ -74,6 +74,19 @@ def test_where_routing_is_constant_every_backbone_computes_what_it_did(backbone_
     twin = assert_twin_of(frozen, MODELS.build(backbone_cfg), x[:1])
     assert_same(twin(x), expected)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_its_blocks_and_stages_return_tensors_as_the_twins_do(backbone_cfg):
+    x, returned = torch.randn(2, 3, *SIZE), []
+    model = MODELS.build(dict(backbone_cfg, cond_cfg=dict(E3, share='network')))
+    model.eval()  # returns nothing in mmdet's backbones
+    frozen = freeze_routing(model, mean_routing(recorded(model, x)[1]))
+    for module in frozen.modules():
+        if isinstance(module, RoutedBlock | RoutedSequential):
+            module.register_forward_hook(lambda *call: returned.append(call[-1]))
+    frozen(x)
+    assert len(returned) > 8 and all(isinstance(y, torch.Tensor) for y in returned)
 
 
 @pytest.mark.parametrize('share', ['layer', 'block'])

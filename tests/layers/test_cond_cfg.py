@@ -4,8 +4,8 @@ from condconv_det.layers import CondCfg
 from condconv_det.layers.cond_cfg import parse_head_cond_cfg
 
 
-def parse(cond_cfg):
-    return CondCfg.parse(cond_cfg, num_blocks=13, default_start=7, default_share='layer')
+def parse(cond_cfg, num_blocks=13):
+    return CondCfg.parse(cond_cfg, num_blocks, default_start=7, default_share='layer')
 
 
 def test_none_is_the_static_network():
@@ -14,6 +14,21 @@ def test_none_is_the_static_network():
 
 def test_only_num_experts_is_needed():
     assert parse(dict(num_experts=8)) == CondCfg(8, start=7, share='layer')
+
+
+@pytest.mark.parametrize(
+    'num_blocks, start', [(13, 7), (8, 7), (7, 7), (6, 4), (4, 2), (3, 1), (2, 1), (1, 1)]
+)
+def test_of_a_network_that_ends_before_its_default_start_the_last_three_blocks_are_routed(
+    num_blocks, start
+):
+    assert parse(dict(num_experts=8), num_blocks).start == start
+
+
+def test_where_there_is_no_block_there_is_nothing_to_route():
+    with pytest.raises(ValueError, match="out_indices needs no block .* got {'num_experts': 8}"):
+        parse(dict(num_experts=8), num_blocks=0)
+    assert parse(None, num_blocks=0) is None
 
 
 @pytest.mark.parametrize(
