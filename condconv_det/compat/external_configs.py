@@ -15,7 +15,7 @@ _plain_get_cfg_path = Config._get_cfg_path
 
 
 def install() -> None:
-    """Adds this package to mmengine's list and finds configs by their path; repeatable."""
+    """Adds this package to mmengine's list and finds configs by their path."""
     MODULE2PACKAGE['condconv_det'] = 'condconv_det'
     Config._get_cfg_path = staticmethod(_get_cfg_path)
 
