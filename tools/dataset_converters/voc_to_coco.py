@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from condconv_det.command_line import run
 from condconv_det.data.voc import convert_voc
 
 
@@ -52,4 +53,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)
