@@ -57,8 +57,9 @@ TEXT = r"""
 @ ops/kernels.py | dropped gradient | no gradient of routing where experts are frozen
 - needs = needs[0], needs[1] or needs[2], False
 + needs = needs[0], needs[2], False
-@ ops/kernels.py | dropped step | second gradients go through routing made from x
--         tensors = [tensor.view_as(tensor) for tensor in tensors]
+@ ops/kernels.py | dropped step | a backward pass that is differentiated writes over its results
+- kernel = ctx.kernel.differentiable() if torch.is_grad_enabled() else ctx.kernel
++ kernel = ctx.kernel
 
 @ layers/router.py | sign | the temperature multiplies
 - logits = logits / self.temperature

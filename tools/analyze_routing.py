@@ -6,9 +6,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from condconv_det.analysis import read_config
-from condconv_det.analysis.routing_report import PAGE, analyze_routing
-from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.command_line import run
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,6 +31,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from condconv_det.analysis import read_config
+    from condconv_det.analysis.routing_report import PAGE, analyze_routing
+    from condconv_det.compat.checkpoints import CheckpointError
+
     try:
         cfg = read_config(args.config, args.cfg_options)
         summary = analyze_routing(cfg, args.checkpoint, args.out, args.group_by)
@@ -51,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -16,13 +16,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from condconv_det.command_line import run
 from condconv_det.data.check_coco import check_coco, read_coco
 from condconv_det.data.check_images import check_images
 from condconv_det.data.coco_faults import KINDS, level
 from condconv_det.data.decode import SUFFIXES, decoded_size
 from condconv_det.data.fault import Fault
 from condconv_det.data.image_size import loaded_size
-from condconv_det.weights.files import written_whole
 
 LEVELS = ('error', 'warning', 'note')
 
@@ -92,6 +92,7 @@ def sources_of(config: Path) -> list[Source]:
 
 def check_output(out: Path, checked: Iterable[Path]) -> None:
     """Refuses a file that would be written over one that is checked, or into no folder."""
+
     if not out.parent.is_dir():
         raise FileNotFoundError(f'{out} cannot be written: there is no folder {out.parent}')
     if not out.exists():
@@ -153,6 +154,8 @@ def records_of(source: Source, faults: list[Fault]) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, data: Any) -> None:
+    from condconv_det.weights.files import written_whole
+
     with written_whole(path) as partial:
         partial.write_text(json.dumps(data))
 
@@ -189,4 +192,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.layers.router import ACTIVATIONS
-from condconv_det.weights import SOURCES, convert_file, static_file
+from condconv_det.command_line import run
+
+# those of condconv_det.weights, which is imported after arguments were parsed
+SOURCES = ('timm', 'torchvision', 'mmdet', 'mmpretrain')
+ACTIVATIONS = ('sigmoid', 'softmax')
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +41,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from condconv_det.compat.checkpoints import CheckpointError
+    from condconv_det.weights import convert_file, static_file
+
     try:
         if args.to_static:
             layers = static_file(args.source, args.dest, args.activation)
@@ -56,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

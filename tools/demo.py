@@ -10,18 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from condconv_det.analysis.configs import load_config
-from condconv_det.analysis.pictures import draw_detections
+from condconv_det import command_line
 from condconv_det.data.shapes import SPLITS, make_shapes
-from condconv_det.study.plan import Arm, Study
-from condconv_det.study.report import write_report
-from condconv_det.study.runs import Run, plan_runs, write_configs
-from condconv_det.study.trainings import Trainings
-from condconv_det.study.work_dirs import schedule_options
 
-from mmdet.apis import init_detector  # isort: skip  mmdet imports only after condconv_det
-from mmdet.registry import DATASETS  # isort: skip
+if TYPE_CHECKING:
+    from condconv_det.study.plan import Study
+    from condconv_det.study.runs import Run
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {
@@ -49,8 +45,12 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def make_study(data_root: Path, epochs: int) -> Study:
+def make_study(data_root: Path, epochs: int) -> 'Study':
     """The twins, to be trained with one seed."""
+    from condconv_det.analysis.configs import load_config
+    from condconv_det.study.plan import Arm, Study
+    from condconv_det.study.work_dirs import schedule_options
+
     arms = {}
     for name, config in CONFIGS.items():
         cfg = load_config(config)
@@ -64,7 +64,7 @@ def make_study(data_root: Path, epochs: int) -> Study:
 
 
 @contextmanager
-def followed(runs: list[Run]) -> Iterator[None]:
+def followed(runs: 'list[Run]') -> Iterator[None]:
     """Says what the trainings log meanwhile, line by line, each under its name."""
     ended, lines = threading.Event(), {}
 
@@ -102,6 +102,14 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     make_shapes(data_root, splits, size=128)
 
+    from mmdet.apis import init_detector
+    from mmdet.registry import DATASETS
+
+    from condconv_det.analysis.pictures import draw_detections
+    from condconv_det.study.report import write_report
+    from condconv_det.study.runs import plan_runs, write_configs
+    from condconv_det.study.trainings import Trainings
+
     study = make_study(data_root, epochs=1 if args.quick else 5)
     runs = plan_runs(study, args.out)
     try:
@@ -128,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    command_line.run(main, again=())

@@ -4,10 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.deploy.detect_files import detect_files
-from condconv_det.deploy.detector import Detector, last_checkpoint
-from condconv_det.deploy.images import find_images
+from condconv_det.command_line import run
 
 
 def score(text: str) -> float:
@@ -37,6 +34,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from condconv_det.compat.checkpoints import CheckpointError
+    from condconv_det.deploy.detect_files import detect_files
+    from condconv_det.deploy.detector import Detector, last_checkpoint
+    from condconv_det.deploy.images import find_images
+
     try:
         images = find_images(args.images)
         files = (args.config, args.checkpoint) if args.config else last_checkpoint()
@@ -51,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,7 @@ print(json.dumps({'threads': torch.get_num_threads(), 'built for CUDA': torch.ve
                   'GPUs': names}))
 """,
     'condconv_det': """
-import json, condconv_det, mmcv._ext
+import json, condconv_det, mmcv._ext, condconv_det.backbones
 print(json.dumps({'operators': mmcv._ext.__file__}))
 """,
 }
@@ -115,7 +116,7 @@ def gigabytes(path: Path) -> str:
     return f'{shutil.disk_usage(path).total / 1e9:.1f} GB'
 
 
-def main() -> int:
+def main(folder: Path) -> int:
     argparse.ArgumentParser(description=__doc__.split('\n')[0]).parse_args()
     works = True
     advice = []
@@ -125,9 +126,6 @@ def main() -> int:
         if note:
             advice.append(f'{name}: {note}')
 
-    folder = package_folder()
-    if folder is None:
-        sys.exit('error: condconv_det is not installed: run `pip install -e .` in its folder')
     ranges = runpy.run_path(str(folder / 'compat' / 'versions.py'))
     line('system', platform.platform())
     python = platform.python_version()
@@ -172,4 +170,7 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    folder = package_folder()
+    if folder is None:
+        sys.exit('error: condconv_det is not installed: run `pip install -e .` in its folder')
+    runpy.run_path(str(folder / 'command_line.py'))['run'](partial(main, folder))

@@ -7,13 +7,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
 from mmengine.config import DictAction
 
-from condconv_det.analysis import image_size, read_config
-from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.deploy import SUFFIXES, ExportError, export_detector
-from condconv_det.deploy.images import MAX_PIXELS
+from condconv_det.command_line import run
+
+# that of condconv_det.deploy, which is imported after arguments were parsed
+SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
+MAX_PIXELS = 100_000_000
 
 
 def batch_size(text: str) -> int | None:
@@ -62,6 +62,12 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    import torch
+
+    from condconv_det.analysis import image_size, read_config
+    from condconv_det.compat.checkpoints import CheckpointError
+    from condconv_det.deploy import ExportError, export_detector
+
     try:
         cfg = read_config(args.config, args.cfg_options)
         export = export_detector(
@@ -93,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from condconv_det.analysis import read_config
-from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.deploy.images import find_images
-from condconv_det.deploy.site_images import images_by_key, images_of_folder
-from condconv_det.deploy.sites import LIMIT, freeze_sites
+from condconv_det.command_line import run
+
+# that of condconv_det.deploy, which is imported after arguments were parsed
+LIMIT = 0.7
 
 
 def part(text: str) -> float:
@@ -63,6 +62,12 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from condconv_det.analysis import read_config
+    from condconv_det.compat.checkpoints import CheckpointError
+    from condconv_det.deploy.images import find_images
+    from condconv_det.deploy.site_images import images_by_key, images_of_folder
+    from condconv_det.deploy.sites import freeze_sites
+
     try:
         cfg = read_config(args.config, args.cfg_options)
         if args.images:
@@ -83,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -5,7 +5,7 @@ import sys
 
 from mmengine.config import DictAction
 
-from condconv_det.analysis import image_size, measure_config, read_config
+from condconv_det.command_line import run
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,6 +32,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from condconv_det.analysis import image_size, measure_config, read_config
+
     try:
         cfg = read_config(args.config, args.cfg_options)
         height, width = (args.shape * 2)[:2] if args.shape else image_size(cfg)
@@ -48,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from condconv_det.command_line import run
 from condconv_det.data.shapes import DOMAINS, SPLITS, make_shapes
 
 
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from condconv_det.analysis.curves import plot_curves, read_scalars
+from condconv_det import command_line
 from condconv_det.study.work_dirs import is_trained, read_metrics, schedule_options
 
 TOOLS = Path(__file__).parent
@@ -79,6 +79,8 @@ def evaluate(config: Path, checkpoint: Path, name: str, *options: str) -> dict[s
 
 def main() -> None:
     args = parse_args()
+    from condconv_det.analysis.curves import plot_curves, read_scalars
+
     jsons = [DATA / 'annotations' / f'{split}.json' for split in SPLITS]
     for path in (*jsons, DATA / 'JPEGImages'):
         if not path.exists():
@@ -135,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    command_line.run(main, again=())

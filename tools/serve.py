@@ -6,9 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.deploy.detector import Detector, last_checkpoint
-from condconv_det.deploy.page import serve
+from condconv_det.command_line import run
 
 
 def port_number(text: str) -> int:
@@ -38,6 +36,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from condconv_det.compat.checkpoints import CheckpointError
+    from condconv_det.deploy.detector import Detector, last_checkpoint
+    from condconv_det.deploy.page import serve
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clears up as Ctrl+C does
     try:
         files = (args.config, args.checkpoint) if args.config else last_checkpoint()
@@ -58,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

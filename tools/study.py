@@ -9,14 +9,14 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from condconv_det import command_line
 
-from condconv_det.study.equal_cost import fit_costs
-from condconv_det.study.plan import Study
-from condconv_det.study.report import write_report
-from condconv_det.study.runs import Run, best_rates, plan_runs, write_configs
-from condconv_det.study.trainings import Trainings
+if TYPE_CHECKING:
+    from condconv_det.study.plan import Study
+    from condconv_det.study.runs import Run
+    from condconv_det.study.trainings import Trainings
 
 TOOLS = Path(__file__).parent
 
@@ -45,9 +45,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def choose_rates(
-    study: Study, trainings: Trainings, args: argparse.Namespace
-) -> tuple[Study, dict[Run, str]]:
+    study: 'Study', trainings: 'Trainings', args: argparse.Namespace
+) -> 'tuple[Study, dict[Run, str]]':
     """The study with each arm at its best learning rate, and the runs that failed on the way."""
+    from condconv_det.study.report import write_report
+    from condconv_det.study.runs import best_rates, plan_runs
+
     grid = study.at_all_rates()
     runs = plan_runs(grid, args.out)
     failed = trainings.carry_out(runs)
@@ -62,6 +65,14 @@ def choose_rates(
 
 def main() -> None:
     args = parse_args()
+    import torch
+
+    from condconv_det.study.equal_cost import fit_costs
+    from condconv_det.study.plan import Study
+    from condconv_det.study.report import write_report
+    from condconv_det.study.runs import plan_runs, write_configs
+    from condconv_det.study.trainings import Trainings
+
     # to the same place from all threads, whatever one of them does to sys.stdout meanwhile
     say = partial(print, file=sys.stdout, flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended by SIGTERM'))
@@ -88,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    command_line.run(main, again=())

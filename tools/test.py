@@ -4,6 +4,7 @@ needs compiled mmcv. With `--backend onnx` the checkpoint is a file of tools/exp
 import argparse
 import sys
 
+from condconv_det.command_line import run
 from condconv_det.compat.openmmlab_tools import run_openmmlab_tool
 
 
@@ -26,17 +27,19 @@ def parse_backend() -> str:
     return args.backend
 
 
-if __name__ == '__main__':
+def main() -> None:
     if parse_backend() == 'pytorch':
         run_openmmlab_tool('test.py')
-    else:
-        from condconv_det.deploy import onnx_detector  # noqa: F401  registers the runner
+        return
+    for option in ('--tta', '--launcher'):
+        if any(arg.split('=')[0] == option for arg in sys.argv[1:]):
+            sys.exit(f'error: --backend onnx does not go with {option}')
+    sys.argv += ['--cfg-options', 'runner_type=OnnxRunner']
+    try:
+        run_openmmlab_tool('test.py', imports=['condconv_det.deploy.onnx_detector'])
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f'error: {error}')
 
-        for option in ('--tta', '--launcher'):
-            if any(arg.split('=')[0] == option for arg in sys.argv[1:]):
-                sys.exit(f'error: --backend onnx does not go with {option}')
-        sys.argv += ['--cfg-options', 'runner_type=OnnxRunner']
-        try:
-            run_openmmlab_tool('test.py')
-        except (ValueError, OSError, ImportError) as error:
-            sys.exit(f'error: {error}')
+
+if __name__ == '__main__':
+    run(main)

@@ -1,22 +1,32 @@
 """What today's stack needs in order to run; each part goes when its reason does."""
 
 import warnings
+from importlib import import_module
 
 from . import mmcv_ext
+from .after_import import Mend, after_import
 
 
 def install() -> None:
     """Makes mmdet run on torchvision's kernels, load and resume safely, take annotations for data
-    and name broken files; repeatable."""
+    and name broken files.
+
+    Imports mmengine without its runner, which is neither torch nor mmdet: what they need waits
+    until they are imported.
+    """
     # mmengine 0.10 needs it; setup.py holds setuptools back for as long.
     warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
     mmcv_ext.install()
-    # mmdet does not import before the line above.
-    from . import checkpoints, data_errors, external_configs, fused_optimizers, plain_files, resume
+    from . import data_errors, external_configs, plain_files
 
-    data_errors.install()
-    plain_files.install()
-    checkpoints.install()
-    resume.install()
     external_configs.install()
-    fused_optimizers.install()
+    plain_files.install()
+    data_errors.install()
+    after_import('mmengine.runner.checkpoint', _mend_by('checkpoints'))
+    after_import('mmengine.runner.runner', _mend_by('resume'))
+    after_import('mmengine.optim.optimizer.builder', _mend_by('fused_optimizers'))
+
+
+def _mend_by(name: str) -> Mend:
+    """By a file of this folder that imports torch."""
+    return lambda module: import_module(f'{__name__}.{name}').mend(module)

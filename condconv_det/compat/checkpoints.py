@@ -11,15 +11,13 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import checkpoint as mmengine_checkpoint
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import serialization
 from torch._weights_only_unpickler import _get_allowed_globals
 
@@ -30,20 +28,21 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is damaged, holds more than weights and plain data, or does not fit."""
 
 
-def install() -> None:
-    """Makes mmengine's loaders safe; repeatable."""
+def mend(checkpoint: ModuleType) -> None:
+    """Makes mmengine.runner.checkpoint's loaders safe."""
+    register = checkpoint.CheckpointLoader.register_scheme
     if HAS_SAFE_GLOBALS:
         serialization.add_safe_globals(
             [(value, name) for name, value in _mmengine_globals().items()]
         )
     else:  # where mmengine's other loaders would run what a pickle says
         prefixes = ['pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://']
-        CheckpointLoader.register_scheme(prefixes, loader=_refuse_remote, force=True)
-    if hasattr(mmengine_checkpoint, '_safe_torch_load'):
+        register(prefixes, loader=_refuse_remote, force=True)
+    if hasattr(checkpoint, '_safe_torch_load'):
         # onedl-mmengine's, which loads without protection what weights_only refuses
-        mmengine_checkpoint._safe_torch_load = _load_weights_only
-    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
-    mmengine_checkpoint.load_url = load_from_url
+        checkpoint._safe_torch_load = _load_weights_only
+    register(prefixes='', loader=load_from_local, force=True)
+    checkpoint.load_url = load_from_url
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:

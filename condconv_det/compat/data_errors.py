@@ -3,13 +3,12 @@
 Needed by mmdet 3.x on pycocotools 2.0 and mmcv 2.x.
 """
 
-from functools import wraps
+from collections.abc import Callable
+from functools import cache, wraps
+from types import ModuleType
 from typing import Any
 
-import cv2
-from mmcv.transforms import LoadImageFromFile
-from mmdet.datasets import CocoDataset
-from mmdet.evaluation.metrics import coco_metric
+from .after_import import after_import
 
 
 class AnnotationError(ValueError):
@@ -25,78 +24,102 @@ class ImageError(ValueError):
 
 
 def install() -> None:
-    """Makes mmdet's data sets and metric name a broken file; repeatable."""
-    CocoDataset.COCOAPI = NamedCOCO
-    coco_metric.COCO = NamedCOCO
-    CocoDataset.load_data_list = _load_data_list
-    CocoDataset.prepare_data = _prepare_data
-    LoadImageFromFile.transform = _load_image
+    """Makes mmdet's data sets and metric name a broken file, once they are imported."""
+    after_import('mmdet.datasets.coco', _mend_data_set)
+    after_import('mmdet.evaluation.metrics.coco_metric', _mend_metric)
+    after_import('mmcv.transforms.loading', _mend_loading)
+
+
+def _mend_data_set(coco: ModuleType) -> None:
+    coco.CocoDataset.COCOAPI = _named(coco.COCO)
+    coco.CocoDataset.load_data_list = _naming_annotations(coco.CocoDataset.load_data_list)
+    coco.CocoDataset.prepare_data = _naming_the_way_out(coco.CocoDataset.prepare_data)
+
+
+def _mend_metric(coco_metric: ModuleType) -> None:
+    coco_metric.COCO = _named(coco_metric.COCO)
+
+
+def _mend_loading(loading: ModuleType) -> None:
+    loading.LoadImageFromFile.transform = _naming_image(loading.LoadImageFromFile.transform)
 
 
 # what pycocotools and mmdet raise for json of the wrong structure or with numbers out of range
 MALFORMED = (ValueError, KeyError, TypeError, AssertionError, AttributeError, OverflowError)
 
-_plain_coco = CocoDataset.COCOAPI
-_plain_load_image = LoadImageFromFile.transform
-_plain_load_data_list = CocoDataset.load_data_list
+
+@cache
+def _named(plain_coco: type) -> type:
+    class NamedCOCO(plain_coco):
+        """pycocotools' COCO, whose errors name the file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            AnnotationError: it is not json, or has no images or no categories.
+        """
+
+        def __init__(self, annotation_file: str | None = None) -> None:
+            try:
+                super().__init__(annotation_file)
+            except MALFORMED as error:
+                raise AnnotationError(
+                    f'annotation file {annotation_file} is not COCO json: '
+                    f'{type(error).__name__}: {error}'
+                ) from error
+            if annotation_file is not None and not (self.imgs and self.cats):
+                raise AnnotationError(
+                    f'annotation file {annotation_file} has {len(self.imgs)} images and '
+                    f'{len(self.cats)} categories; it needs at least one of each'
+                )
+
+    return NamedCOCO
 
 
-class NamedCOCO(_plain_coco):
-    """pycocotools' COCO, whose errors name the file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        AnnotationError: it is not json, or has no images or no categories.
-    """
-
-    def __init__(self, annotation_file: str | None = None) -> None:
+def _naming_annotations(plain: Callable) -> Callable:
+    @wraps(plain)
+    def load_data_list(self: Any) -> list[dict]:
         try:
-            super().__init__(annotation_file)
+            return plain(self)
         except MALFORMED as error:
-            raise AnnotationError(
-                f'annotation file {annotation_file} is not COCO json: '
-                f'{type(error).__name__}: {error}'
+            if isinstance(error, AnnotationError) or 'img' not in self.data_prefix:
+                raise
+            # mmdet asserts one thing of the entries
+            kind = DuplicateIdError if isinstance(error, AssertionError) else AnnotationError
+            raise kind(
+                f'annotation file {self.ann_file} has entries that mmdet cannot read '
+                f'({type(error).__name__}: {error}); '
+                f'`python tools/check_dataset.py {self.ann_file}` names them'
             ) from error
-        if annotation_file is not None and not (self.imgs and self.cats):
-            raise AnnotationError(
-                f'annotation file {annotation_file} has {len(self.imgs)} images and '
-                f'{len(self.cats)} categories; it needs at least one of each'
-            )
+
+    return load_data_list
 
 
-@wraps(_plain_load_data_list)
-def _load_data_list(self: CocoDataset) -> list[dict]:
-    try:
-        return _plain_load_data_list(self)
-    except MALFORMED as error:
-        if isinstance(error, AnnotationError) or 'img' not in self.data_prefix:
-            raise
-        # mmdet asserts one thing of the entries
-        kind = DuplicateIdError if isinstance(error, AssertionError) else AnnotationError
-        raise kind(
-            f'annotation file {self.ann_file} has entries that mmdet cannot read '
-            f'({type(error).__name__}: {error}); `python tools/check_dataset.py {self.ann_file}` '
-            'names them'
-        ) from error
+def _naming_the_way_out(plain: Callable) -> Callable:
+    @wraps(plain)
+    def prepare_data(self: Any, idx: int) -> Any:
+        try:
+            return plain(self, idx)
+        except ImageError as error:
+            if not self.test_mode:  # training passes over it, see SkipBrokenImagesHook
+                raise
+            raise ImageError(
+                f'{error}; `python tools/check_dataset.py {self.ann_file} --images '
+                f'{self.data_prefix.get("img")} --decode --fix OUT.json` writes a json without '
+                'such images'
+            ) from error
+
+    return prepare_data
 
 
-def _prepare_data(self: CocoDataset, idx: int) -> Any:
-    try:
-        return super(CocoDataset, self).prepare_data(idx)
-    except ImageError as error:
-        if not self.test_mode:  # training passes over it, see SkipBrokenImagesHook
-            raise
-        raise ImageError(
-            f'{error}; `python tools/check_dataset.py {self.ann_file} --images '
-            f'{self.data_prefix.get("img")} --decode --fix OUT.json` writes a json without such '
-            'images'
-        ) from error
+def _naming_image(plain: Callable) -> Callable:
+    from cv2 import error as CV2Error
 
+    @wraps(plain)
+    def transform(self: Any, results: dict) -> dict | None:
+        try:
+            return plain(self, results)
+        except (OSError, AssertionError, CV2Error) as error:
+            reason = ' '.join(str(error).split())
+            raise ImageError(f'image {results["img_path"]} cannot be read: {reason}') from error
 
-@wraps(_plain_load_image)
-def _load_image(self: LoadImageFromFile, results: dict) -> dict | None:
-    try:
-        return _plain_load_image(self, results)
-    except (OSError, AssertionError, cv2.error) as error:
-        reason = ' '.join(str(error).split())
-        raise ImageError(f'image {results["img_path"]} cannot be read: {reason}') from error
+    return transform

@@ -1,10 +1,10 @@
 """torch < 2.4 has fused optimizers on GPUs alone; the recipes ask for AdamW's wherever they run."""
 
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 import torch
-from mmengine.registry import OPTIMIZERS
 from mmengine.utils import digit_version
 from torch import Tensor
 
@@ -23,7 +23,7 @@ class FusedOnGPUs(torch.optim.AdamW):
         super().__init__(params, *args, fused=fused, **kwargs)
 
 
-def install() -> None:
-    """Puts it in the place of the registry's AdamW where torch needs it; repeatable."""
+def mend(builder: ModuleType) -> None:
+    """Puts it in the place of AdamW in mmengine.optim.optimizer.builder's registry, if need be."""
     if digit_version(torch.__version__) < digit_version('2.4'):
-        OPTIMIZERS.register_module('AdamW', force=True, module=FusedOnGPUs)
+        builder.OPTIMIZERS.register_module('AdamW', force=True, module=FusedOnGPUs)

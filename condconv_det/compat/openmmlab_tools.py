@@ -1,52 +1,116 @@
 """mmdet's and mmpretrain's own command lines, as their wheels ship them."""
 
+import ast
+import io
 import runpy
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.config import Config
-from mmengine.dist import utils as mmengine_dist
-
 VERSIONS = dict(mmdet='3.3.0', mmpretrain='1.2.0')
 
 
-def run_openmmlab_tool(name: str) -> None:
+def run_openmmlab_tool(name: str, imports: Sequence[str] = ()) -> None:
     """Runs a script of tools/ as the main program, on this program's arguments.
 
     The script is mmpretrain's where the arguments name a classifier's config, that is one with
-    `default_scope = 'mmpretrain'`, and mmdet's otherwise.
+    `default_scope = 'mmpretrain'`, and mmdet's otherwise. Arguments that neither takes, and a
+    question for help, are answered before anything heavy is imported.
+
+    Args:
+        name: of the script.
+        imports: modules that the script is to find registered.
 
     Raises:
         ModuleNotFoundError: the config is a classifier's and mmpretrain is not installed.
         FileNotFoundError: the package is installed without its tools.
     """
-    package = _package(sys.argv[1:])
+    args = sys.argv[1:]
+    # The scripts' parsers differ; in both, the config is the first argument that names a file.
+    config = next((arg for arg in args if arg.endswith('.py') and Path(arg).is_file()), None)
+    _answer_at_once(name, config)
+    script = _script(_package(config), name)
+    for module in imports:
+        import_module(module)
+
+    import torch
+    from mmengine.dist import utils as mmengine_dist
+
+    if not torch.cuda.is_available():
+        mmengine_dist._init_dist_pytorch = _init_group_of_cpus
+    runpy.run_path(str(script), run_name='__main__')
+
+
+def _script(package: str, name: str) -> Path:
     script = Path(find_spec(package).origin).parent / '.mim' / 'tools' / name
     if not script.is_file():
         raise FileNotFoundError(
             f'{script} does not exist: this {package} was installed without its tools; '
             f'install it with `pip install {package}=={VERSIONS[package]}`'
         )
-    if not torch.cuda.is_available():
-        mmengine_dist._init_dist_pytorch = _init_group_of_cpus
-    runpy.run_path(str(script), run_name='__main__')
+    return script
+
+
+def _answer_at_once(name: str, config: str | None) -> None:
+    """Prints help, or what is wrong with the arguments, and exits; returns if all is well."""
+    if config is None:
+        _parse(_script('mmdet', name))
+        return
+    if {'-h', '--help'} & set(sys.argv):
+        return  # which of the scripts is asked depends on the config
+    scripts = [_script(package, name) for package in VERSIONS if find_spec(package)]
+    if not any(map(_takes_arguments, scripts)):
+        _parse(scripts[0])
+
+
+def _takes_arguments(script: Path) -> bool:
+    try:
+        with redirect_stderr(io.StringIO()):
+            _parse(script)
+    except SystemExit:
+        return False
+    return True
+
+
+def _parse(script: Path) -> None:
+    """Calls a script's `parse_args` without most of its imports."""
+    tree = ast.parse(script.read_text(), str(script))
+    tree.body = [node for node in tree.body if _is_of_parser(node)]
+    names: dict[str, Any] = {}
+    exec(compile(tree, str(script), 'exec'), names)
+    names['parse_args']()
+
+
+def _is_of_parser(node: ast.stmt) -> bool:
+    """Whether it is `parse_args`, or imports something light."""
+    if isinstance(node, ast.FunctionDef):
+        return node.name == 'parse_args'
+    if isinstance(node, ast.Import):
+        return all(_is_light(alias.name) for alias in node.names)
+    return isinstance(node, ast.ImportFrom) and _is_light(node.module or '')
+
+
+def _is_light(module: str) -> bool:
+    return module == 'mmengine.config' or module.partition('.')[0] in sys.stdlib_module_names
 
 
 def _init_group_of_cpus(backend: str, init_backend: str = 'torch', **kwargs: Any) -> None:
     """What mmengine 0.10 does for `--launcher pytorch`, but that it picks a GPU even for gloo."""
-    torch.distributed.init_process_group('gloo', **kwargs)
+    from torch.distributed import init_process_group
+
+    init_process_group('gloo', **kwargs)
 
 
-def _package(args: Sequence[str]) -> str:
-    """'mmpretrain' or 'mmdet', whichever the config among the arguments is for."""
-    # The scripts' parsers differ; in both, the config is the first argument that names a file.
-    config = next((arg for arg in args if arg.endswith('.py') and Path(arg).is_file()), None)
+def _package(config: str | None) -> str:
+    """'mmpretrain' or 'mmdet', whichever a config is for."""
+    from mmengine.config import Config
+
     if config is None:
-        return 'mmdet'  # which says what is missing, or prints its help
+        return 'mmdet'  # which says what is missing
     try:
         scope = Config.fromfile(config).get('default_scope')
     except ModuleNotFoundError as error:  # mmengine's, for a base in a package that is not there

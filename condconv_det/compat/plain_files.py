@@ -3,22 +3,27 @@
 mmengine 0.10 reads both with loaders that build any object. Needed until it does not.
 """
 
+from types import ModuleType
 from typing import Any
 
 import yaml
-from mmdet.datasets import base_det_dataset
-from mmengine.dataset import base_dataset
 from mmengine.fileio import load
 from mmengine.fileio.handlers import YamlHandler, file_handlers
 
+from .after_import import after_import
 from .data_errors import AnnotationError
 
 
 def install() -> None:
-    """Makes mmengine's YAML loader safe, and its and mmdet's data sets refuse pickles;
-    repeatable."""
+    """Makes mmengine's YAML loader safe, and its and mmdet's data sets refuse pickles, once they
+    are imported."""
     file_handlers['yaml'] = file_handlers['yml'] = _PlainYamlHandler()
-    base_dataset.load = base_det_dataset.load = _load_plain
+    after_import('mmengine.dataset.base_dataset', _mend)
+    after_import('mmdet.datasets.base_det_dataset', _mend)
+
+
+def _mend(data_set: ModuleType) -> None:
+    data_set.load = _load_plain
 
 
 class _PlainLoader(yaml.SafeLoader):

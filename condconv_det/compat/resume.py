@@ -12,21 +12,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
+from types import ModuleType
 
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
-from mmengine.runner import runner as mmengine_runner
 
 from .checkpoints import CheckpointError, check_records, read_training_meta
 
 
-def install() -> None:
-    """Makes mmengine's runner write, replace and find checkpoints safely; repeatable."""
+def mend(runner: ModuleType) -> None:
+    """Makes mmengine.runner.runner write, replace and find checkpoints safely."""
     LocalBackend.put = _put
     CheckpointHook._save_checkpoint_with_step = _removing_last(_plain_save_with_step)
     CheckpointHook._save_best_checkpoint = _removing_last(_plain_save_best)
-    mmengine_runner.find_latest_checkpoint = find_newest_whole_checkpoint
+    runner.find_latest_checkpoint = find_newest_whole_checkpoint
 
 
 def find_newest_whole_checkpoint(work_dir: str) -> str | None:

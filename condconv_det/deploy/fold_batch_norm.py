@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from condconv_det.layers import CondConv2d
-from condconv_det.layers.cond_conv2d import PLAIN_CONVOLUTIONS
+from condconv_det.layers.plain_convolutions import PLAIN_CONVOLUTIONS
 
 # A subclass with its own may do more: timm's `BatchNormAct2d` is a norm and an activation.
 BATCH_NORM_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)

@@ -1,21 +1,17 @@
 """The CondConv layer (https://arxiv.org/abs/1904.04971, section 3)."""
 
-from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
-from mmcv.cnn.bricks.wrappers import Conv2d as MMCVConv2d
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from condconv_det.ops import cond_conv2d, same_padding
 
-from .expert_fans import mark_expert_axis
+from .expert_fans import expert_fans, mark_expert_axis
 from .expert_start import check_init, keep_experts, start_experts
 from .router import Router, check_num_experts, check_routing
 from .static_weights import load_kernel, load_router
 
 OWN_ROUTER = dict(activation='sigmoid')
-# Those that compute what `nn.Conv2d` does; mmcv's pads as TensorFlow does.
-PLAIN_CONVOLUTIONS = (nn.Conv2d, MMCVConv2d, Conv2dAdaptivePadding)
 
 
 # A direct subclass of nn.Conv2d, because mmengine's `init_cfg=dict(layer='Conv2d')` looks no
@@ -97,7 +93,8 @@ class CondConv2d(nn.Conv2d):
             self.router = Router(in_channels, num_experts, **routing).to(self.weight)
 
     def reset_parameters(self) -> None:
-        super().reset_parameters()
+        with expert_fans():
+            super().reset_parameters()
         if hasattr(self, 'init'):  # not yet while the plain layer is built
             start_experts(self)
 
@@ -115,6 +112,8 @@ class CondConv2d(nn.Conv2d):
             ValueError: the convolution computes something other than `nn.Conv2d`, or mmcv's
                 `Conv2dAdaptivePadding`, TensorFlow's "same".
         """
+        from .plain_convolutions import PLAIN_CONVOLUTIONS, Conv2dAdaptivePadding
+
         if type(conv) not in PLAIN_CONVOLUTIONS:
             raise ValueError(f'experts can take the place of a plain convolution, got {conv}')
         return cls(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from condconv_det.ops import cond_linear
 
 from .cond_conv2d import OWN_ROUTER
-from .expert_fans import mark_expert_axis
+from .expert_fans import expert_fans, mark_expert_axis
 from .expert_start import check_init, keep_experts, start_experts
 from .router import Router, check_num_experts, check_routing
 from .static_weights import load_kernel, load_router
@@ -56,7 +56,8 @@ class CondLinear(nn.Linear):
         self.router = Router(in_features, num_experts, **routing).to(self.weight)
 
     def reset_parameters(self) -> None:
-        super().reset_parameters()
+        with expert_fans():
+            super().reset_parameters()
         if hasattr(self, 'init'):  # not yet while the plain layer is built
             start_experts(self)
 

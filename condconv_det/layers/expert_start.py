@@ -10,10 +10,11 @@ from functools import wraps
 from typing import Any
 
 import torch
-from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule
 from torch import nn
 
+from condconv_det.compat.after_import import after_import
+
+from .expert_fans import expert_fans
 from .static_weights import split_kernel
 
 STARTS = ('paper', 'one-kernel')
@@ -46,11 +47,12 @@ def _sample(layer: nn.Module) -> list[float]:
 
 
 def _then_start_experts(init_weights: Any) -> Any:
-    """mmengine's and mmcv's initialisers fill experts one by one: what follows them."""
+    """mmengine's and mmcv's initialisers, which fill experts one by one, and what follows them."""
 
     @wraps(init_weights)
     def init_and_start(self: nn.Module, *args: Any, **kwargs: Any) -> None:
-        init_weights(self, *args, **kwargs)
+        with expert_fans():
+            init_weights(self, *args, **kwargs)
         for layer in self.modules():
             if getattr(layer, 'init', None) == 'one-kernel' and layer.started != _sample(layer):
                 start_experts(layer)
@@ -58,5 +60,9 @@ def _then_start_experts(init_weights: Any) -> Any:
     return init_and_start
 
 
-for module in (BaseModule, ConvModule):
-    module.init_weights = _then_start_experts(module.init_weights)
+def _mend(cls: type) -> None:
+    cls.init_weights = _then_start_experts(cls.init_weights)
+
+
+after_import('mmengine.model.base_module', lambda module: _mend(module.BaseModule))
+after_import('mmcv.cnn.bricks.conv_module', lambda module: _mend(module.ConvModule))

@@ -1,13 +1,16 @@
 """Routing weights from a feature map (CondConv, https://arxiv.org/abs/1904.04971, section 3)."""
 
 import inspect
+from typing import TYPE_CHECKING
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from condconv_det.ops.autocast import without_autocast
+
+if TYPE_CHECKING:
+    from mmengine.model import BaseModule
 
 ACTIVATIONS = ('sigmoid', 'softmax')
 
@@ -104,7 +107,7 @@ def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 
-def restart_routers(module: BaseModule) -> None:
+def restart_routers(module: 'BaseModule') -> None:
     """Starts a module's routers again after the initialisers of its `init_cfg`, if any, met them.
 
     mmengine applies an initialiser of `layer='Linear'`, or one that names a routed layer, to its

@@ -6,9 +6,10 @@ mixed kernels are large, a block of output channels is mixed, used and forgotten
 forward and in backward, so that it stays in the cache.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -58,13 +59,20 @@ class MixingTwice(Kernel):
 
     @abstractmethod
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        """y before it is reshaped; autograd can differentiate it, and keeps the mixed kernels."""
+        """y before it is reshaped."""
 
     @abstractmethod
     def backward(
         self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
     ) -> Gradients:
         """Gradients of x, routing and weight, from that of `forward`; None where not needed."""
+
+    def differentiable(self) -> 'MixingTwice':
+        """A kernel that gives the same, whose `backward` writes over nothing.
+
+        Autograd differentiates it once more, and torch.func.vmap follows it.
+        """
+        return self
 
     def _convolve(self, x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
         return F.conv2d(x, kernel, None, self.stride, self.padding, self.dilation, groups)
@@ -79,29 +87,28 @@ class MixingTwice(Kernel):
 
 
 class _Run(Function):
+    generate_vmap_rule = True  # of torch.func
+
     @staticmethod
-    def forward(ctx, x, routing, weight, kernel):
-        ctx.save_for_backward(x, routing, weight)
-        ctx.kernel = kernel
+    def forward(x, routing, weight, kernel):
         return kernel.forward(x, routing, weight)
 
     @staticmethod
-    def backward(ctx, grad):
-        tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[:3]
-        with without_autocast(grad):  # its context in forward is not that of backward
-            if not torch.is_grad_enabled():
-                return *ctx.kernel.backward(*tensors, grad, needs), None
-            return *_Run._differentiable(ctx.kernel, tensors, grad, needs), None
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.kernel = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def _differentiable(kernel, tensors, grad, needs):
-        """Second gradients will be asked for: autograd derives them."""
-        # views, for routing itself may have been computed from x, and is not to be differentiated
-        tensors = [tensor.view_as(tensor) for tensor in tensors]
-        wanted = [tensor for tensor, need in zip(tensors, needs) if need]
-        y = kernel.forward(*tensors)
-        gradients = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-        return [next(gradients) if need else None for need in needs]
+    def backward(ctx, grad):
+        # enabled where second gradients will be asked for, and always by torch.func
+        kernel = ctx.kernel.differentiable() if torch.is_grad_enabled() else ctx.kernel
+        with without_autocast(grad):  # its context in forward is not that of backward
+            gradients = kernel.backward(*ctx.saved_tensors, grad, ctx.needs_input_grad[:3])
+        return *gradients, None
+
+
+# which `apply` would find out anew at each call, in a tenth of a small layer's time
+_Run.forward.__signature__ = inspect.signature(_Run.forward)
 
 
 def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
@@ -115,7 +122,7 @@ def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
         [B, Cout, Cin/groups, kh, kw].
     """
     kernels = torch.mm(routing, weight.to(routing.dtype).flatten(1))
-    return kernels.view(-1, *weight.shape[1:])
+    return kernels.reshape(-1, *weight.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -134,14 +141,14 @@ class GroupedConv(MixingTwice):
         batch, (_, *shape) = len(x), weight.shape
         kernel = mix_kernels(routing, weight).to(x.dtype).flatten(0, 1)
         grad_x, kernel_grad = self._convolve_backward(
-            grad, _side_by_side(x), kernel, needs, batch * self.groups
+            _side_by_side(grad), _side_by_side(x), kernel, needs, batch * self.groups
         )
         del kernel
         grad_routing = grad_weight = None
         if needs[0]:
             grad_x = grad_x.reshape(x.shape)
         if kernel_grad is not None:
-            kernel_grad = kernel_grad.view(batch, *shape).to(routing.dtype)
+            kernel_grad = kernel_grad.reshape(batch, *shape).to(routing.dtype)
             if needs[1]:
                 grad_routing = _routing_grad(kernel_grad, weight)
             if needs[2]:
@@ -162,6 +169,9 @@ class OneByOne(MixingTwice):
     """
 
     examples: int = 6
+
+    def differentiable(self) -> MixingTwice:
+        return GroupedConv(self.stride, self.padding, self.dilation)
 
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
         y = []
@@ -210,6 +220,9 @@ class Matmul(MixingTwice):
 
     block: int | None = None
 
+    def differentiable(self) -> MixingTwice:
+        return replace(self, block=None)
+
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
         block = self.block or weight.shape[1]
         return _multiply(self._patches(x, weight), routing, weight.flatten(2), block)
@@ -232,7 +245,7 @@ class Matmul(MixingTwice):
                 sizes = x.shape[2:], weight.shape[3:]
                 grad_x = F.fold(grad_x, *sizes, self.dilation, self.padding, self.stride)
         if needs[2]:
-            grad_weight = grad_weight.view(weight.shape).to(weight.dtype)
+            grad_weight = grad_weight.reshape(weight.shape).to(weight.dtype)
         return grad_x, grad_routing, grad_weight
 
     def _patches(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -279,15 +292,20 @@ def _multiply(x: Tensor, routing: Tensor, weight: Tensor, block: int) -> Tensor:
     out_channels = weight.shape[1]
     if block >= out_channels:
         return torch.bmm(mix_kernels(routing, weight).to(x.dtype), x)
-    y = x.new_empty(len(x), out_channels, x.shape[2])
-    for rows in _blocks(out_channels, block):
-        y[:, rows] = torch.bmm(mix_kernels(routing, weight[:, rows]).to(x.dtype), x)
-    return y
+    return torch.cat(
+        [
+            torch.bmm(mix_kernels(routing, weight[:, rows]).to(x.dtype), x)
+            for rows in _blocks(out_channels, block)
+        ],
+        dim=1,
+    )
 
 
 def _multiply_backward(
     x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs, block: int
 ) -> Gradients:
+    if block >= weight.shape[1]:
+        return _multiply_backward_at_once(x, routing, weight, grad, needs)
     grad_x = grad_routing = grad_weight = None
     if needs[2]:
         grad_weight = weight.new_empty(weight.shape, dtype=routing.dtype)
@@ -308,6 +326,21 @@ def _multiply_backward(
             if needs[2]:
                 of_rows = grad_weight[:, rows].flatten(1)  # a view, so that nothing is copied
                 torch.mm(routing.mT, kernel_grad.flatten(1), out=of_rows)
+    return grad_x, grad_routing, grad_weight
+
+
+def _multiply_backward_at_once(
+    x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
+) -> Gradients:
+    grad_x = grad_routing = grad_weight = None
+    if needs[0]:
+        grad_x = torch.bmm(mix_kernels(routing, weight).to(x.dtype).mT, grad)
+    if needs[1] or needs[2]:
+        kernel_grad = torch.bmm(grad, x.mT).to(routing.dtype)
+        if needs[1]:
+            grad_routing = _routing_grad(kernel_grad, weight)
+        if needs[2]:
+            grad_weight = mix_kernels(routing.mT, kernel_grad)
     return grad_x, grad_routing, grad_weight
 
 

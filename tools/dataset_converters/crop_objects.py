@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from condconv_det.command_line import run
 from condconv_det.data.crops import crop_objects
 
 
@@ -69,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from condconv_det.command_line import run
 from condconv_det.data.decode import decoded_size
 from condconv_det.data.image_size import loaded_size
 from condconv_det.data.voc import convert_voc
@@ -61,4 +62,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)
