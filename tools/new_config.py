@@ -16,6 +16,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from condconv_det.command_line import run
+
 DETECTORS = ('ssd300', 'ssdlite', 'retinanet')
 
 
@@ -116,4 +118,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)
