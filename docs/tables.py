@@ -66,7 +66,8 @@ def draw_differences(studies: dict[str, Results], out: Path) -> None:
     axes.axvline(0, color='black', lw=0.8)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.invert_yaxis()
-    axes.set_xlabel('mAP minus that of the static twin, with the 95 percent interval')
+    baselines = ', '.join(f'{results.baseline} in {name}' for name, results in studies.items())
+    axes.set_xlabel(f"mAP minus the baseline's ({baselines}), with the 95 percent interval")
     axes.legend()
     with written_whole(out) as partial:
         figure.savefig(partial, format='png', dpi=100)

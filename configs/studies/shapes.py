@@ -1,20 +1,22 @@
-# Six looks of the same objects: static, CondConv as the paper has it, CondConv from block 1 on
-# whose experts start as one kernel that moves as a plain one does, and the static network widened
-# to the latter's cost; each at its best learning rate.
+# Six looks of the same objects: static, CondConv as the paper has it, CondConv from block 1 on whose
+# experts start as one kernel, the same with experts that move as a plain kernel does, and the
+# static network widened to the latter's cost; each at its best learning rate.
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static'
-learning_rates = (8e-3, 4e-3, 16e-3)
+learning_rates = (16e-3, 4e-3, 8e-3, 32e-3)
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
-one_kernel = {
+early = {
+    'model.backbone.cond_cfg.start': 1,
     'model.backbone.cond_cfg.init': 'one-kernel',
     'model.neck.conv_cfg.init': 'one-kernel',
+}
+matched = {
     'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
     'optim_wrapper.paramwise_cfg': dict(expert_lr_mult='matched'),
 }
-early = {'model.backbone.cond_cfg.start': 1}
 
 
 def widened(factor):
@@ -31,7 +33,8 @@ widths = [widened(factor / 100) for factor in (*range(50, 56), *range(56, 100, 2
 arms = {
     'static': dict(config=static),
     'paper': dict(config=condconv),
-    'early_matched': dict(config=condconv, cfg_options={**one_kernel, **early}),
+    'early': dict(config=condconv, cfg_options=early),
+    'early_matched': dict(config=condconv, cfg_options={**early, **matched}),
     'static_same-madds': dict(
         config=static,
         equal_cost=dict(to='early_matched', by='multiply_adds', variants=widths),
