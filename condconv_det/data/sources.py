@@ -64,26 +64,34 @@ def read_source(
     format = format or find_format(root, index)
     faults: list[Fault] = []
     reader = dict(coco=_read_coco, voc=_read_voc, yolo=_read_yolo)[format]
-    names, images, annotations, splits = reader(root, index, read_size, classes, faults)
-    used = Counter(names[annotation['category_id'] - 1] for annotation in annotations)
-    if not used:
+    read = reader(root, index, read_size, classes, faults)
+    used = Counter(read.names[annotation['category_id'] - 1] for annotation in read.annotations)
+    wanted = classes or read.names
+    kept = [name for name in wanted if used[name]]
+    if not kept:
+        found = ', '.join(sorted(used)) or 'none'
         kinds = ', '.join(f'{kind} {n}' for kind, n in Counter(f.kind for f in faults).items())
         first = f'; the first: {faults[0]}' if faults else ''
-        raise ValueError(f'no box of {root} can be used ({kinds or "no objects"}){first}')
-    kept = [name for name in classes or names if used[name]]
-    for name in set(classes or names) - set(kept):
-        faults.append(Fault('class without boxes', f'{root.name}', f'{name}; left out'))
-    numbers = {names.index(name) + 1: number for number, name in enumerate(kept, 1)}
-    annotations = [a for a in annotations if a['category_id'] in numbers]
+        raise ValueError(
+            f'no box of {root} can be used; classes with boxes: {found}; faults: '
+            f'{kinds or "none"}{first}'
+        )
+    faults += [
+        Fault('class without boxes', root.name, f'{name}; left out')
+        for name in wanted
+        if name not in kept
+    ]
+    numbers = {read.names.index(name) + 1: number for number, name in enumerate(kept, 1)}
+    annotations = [a for a in read.annotations if a['category_id'] in numbers]
     for number, annotation in enumerate(annotations, 1):
         annotation.update(id=number, category_id=numbers[annotation['category_id']])
     data = dict(
         info=dict(description=root.resolve().stem),
-        images=images,
+        images=read.images,
         annotations=annotations,
         categories=[dict(id=number, name=name) for number, name in enumerate(kept, 1)],
     )
-    return Source(format, data, splits, faults)
+    return Source(format, data, read.splits, faults)
 
 
 def find_format(root: Path, index: ImageIndex) -> str:
@@ -123,24 +131,30 @@ def _looks_like_coco(path: Path) -> bool:
     return isinstance(data, dict) and {'images', 'annotations', 'categories'} <= set(data)
 
 
-class _Builder:
-    """COCO's images and annotations, numbered as they come."""
+class _Read:
+    """What a reader found: COCO's images and annotations, numbered as they come.
 
-    def __init__(self) -> None:
+    Args:
+        names: of the classes; the first is category 1.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.splits: dict[int, str] = {}
 
     def add(
-        self, path: Path, size: tuple[int, int], split: str | None, **keys: Any
-    ) -> dict[str, Any]:
-        """Adds an image; its record."""
-        record = dict(keys, id=len(self.images) + 1, file_name=path.as_posix())
+        self, path: Path, size: tuple[int, int], split: str | None, keys: dict | None = None
+    ) -> int:
+        """Adds an image; returns its id."""
+        number = len(self.images) + 1
+        record = dict(keys or {}, id=number, file_name=path.as_posix())
         record.update(width=size[0], height=size[1])
         self.images.append(record)
         if split is not None:
-            self.splits[record['id']] = split
-        return record
+            self.splits[number] = split
+        return number
 
 
 def _size(path: Path, read_size: ReadSize) -> tuple[int, int]:
@@ -152,12 +166,13 @@ def _size(path: Path, read_size: ReadSize) -> tuple[int, int]:
 
 def _read_voc(
     root: Path, index: ImageIndex, read_size: ReadSize, classes: Any, faults: list[Fault]
-) -> tuple[list[str], list, list, dict[int, str]]:
+) -> _Read:
     lists: dict[str, str] = {}
     for path in sorted(root.rglob('ImageSets/Main/*.txt')):
         split = split_in(Path(path.stem))
         if split is not None and path.stem == split:  # others, such as trainval, overlap
-            lists.update(dict.fromkeys(path.read_text(encoding='utf-8-sig').split(), split))
+            lines = path.read_text(encoding='utf-8-sig').splitlines()
+            lists.update((line.split()[0], split) for line in lines if line.strip())
     trees = {}
     for path in sorted(root.rglob('*.xml')):
         try:
@@ -168,7 +183,7 @@ def _read_voc(
         if tree.tag == 'annotation':
             trees[path] = tree
     names = sorted(set().union(*map(class_names, trees.values())))
-    built, seen = _Builder(), set()
+    read, seen = _Read(names), set()
     for path, tree in trees.items():
         where = path.relative_to(root).with_suffix('').as_posix()
         image = index.of_stem(path) or index.named(text_of(tree, 'filename'), path.parent)
@@ -183,27 +198,25 @@ def _read_voc(
             continue
         seen.add(image)
         split = lists.get(path.stem) if lists else split_in(image) or split_in(Path(where))
-        record = built.add(image, size, split)
-        for found in read_objects(tree, size, classes or names, where, faults):
-            if classes:
-                found['category_id'] = names.index(classes[found['category_id'] - 1]) + 1
-            built.annotations.append(dict(found, image_id=record['id']))
+        number = read.add(image, size, split)
+        for found in read_objects(tree, size, names, where, faults):
+            read.annotations.append(dict(found, image_id=number))
     without = len(index.paths) - len(seen)
     if without:
         faults.append(Fault('image without xml', root.name, f'{without} images left out'))
-    return names, built.images, built.annotations, built.splits
+    return read
 
 
 def _read_yolo(
     root: Path, index: ImageIndex, read_size: ReadSize, classes: Any, faults: list[Fault]
-) -> tuple[list[str], list, list, dict[int, str]]:
+) -> _Read:
     names = read_names(root) or list(classes or ())
     if not names:
         raise ValueError(f'{root} has no data.yaml or classes.txt with names: name the classes')
     labels: dict[str, list[Path]] = {}
     for path in sorted(root.rglob('*.txt')):
         labels.setdefault(path.stem, []).append(path.relative_to(root))
-    built, without = _Builder(), 0
+    read, without = _Read(names), 0
     for image in index.paths:
         where = image.with_suffix('').as_posix()
         try:
@@ -217,28 +230,27 @@ def _read_yolo(
             detail = f'{", ".join(map(str, candidates))}; image left out'
             faults.append(Fault('labels in several files', where, detail))
             continue
-        record = built.add(image, size, split_in(image))
+        number = read.add(image, size, split_in(image))
         if label is None:
             without += 1
             continue
         found = read_labels(root / label, size, len(names), where, faults)
-        built.annotations += [dict(box, image_id=record['id']) for box in found]
+        read.annotations += [dict(box, image_id=number) for box in found]
     if without:
         detail = f'{without} images count as without boxes'
         faults.append(Fault('image without labels', root.name, detail))
-    return names, built.images, built.annotations, built.splits
+    return read
 
 
 def _read_coco(
     root: Path, index: ImageIndex, read_size: ReadSize, classes: Any, faults: list[Fault]
-) -> tuple[list[str], list, list, dict[int, str]]:
+) -> _Read:
     files = [root] if root.is_file() else sorted(filter(_looks_like_coco, root.rglob('*.json')))
-    names: list[str] = []
-    built, seen = _Builder(), {}
+    read, seen = _Read([]), {}
     for path in files:
         data = _mended(path, faults)
         of_file = {category['id']: category['name'] for category in data['categories']}
-        names += [name for name in of_file.values() if name not in names]
+        read.names += [name for name in of_file.values() if name not in read.names]
         split = split_in(Path(path.stem)) or split_in(path.parent.relative_to(root.parent))
         ids = {}
         for entry in data['images']:
@@ -260,15 +272,15 @@ def _read_coco(
                 faults.append(Fault(error.kind, where, f'{error}; left out'))
                 continue
             seen[image] = path
-            ids[entry['id']] = built.add(image, size, split or split_in(image), **entry)['id']
+            ids[entry['id']] = read.add(image, size, split or split_in(image), entry)
         for annotation in data['annotations']:
             name = of_file[annotation['category_id']]
-            if annotation['image_id'] in ids and (not classes or name in classes):
+            if annotation['image_id'] in ids:
                 numbers = dict(
-                    image_id=ids[annotation['image_id']], category_id=names.index(name) + 1
+                    image_id=ids[annotation['image_id']], category_id=read.names.index(name) + 1
                 )
-                built.annotations.append({**annotation, **numbers})
-    return names, built.images, built.annotations, built.splits
+                read.annotations.append({**annotation, **numbers})
+    return read
 
 
 def _coco_image(name: str, index: ImageIndex, near: Path) -> Path | None:

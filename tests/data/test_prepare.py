@@ -113,7 +113,7 @@ def test_ignored_boxes_size_no_anchors(files, tmp_path):
             dict(alike=-1),
             '20 images in 1 groups of alike images with boxes cannot be parted in train',
         ),
-        (dict(classes=['emu']), r'no box of .*source can be used \(unknown class'),
+        (dict(classes=['emu']), 'no box of .*source can be used; classes with boxes: cat, dog;'),
         (dict(format='yolo'), 'has no data.yaml or classes.txt'),
     ],
 )

@@ -197,6 +197,9 @@ def test_only_the_classes_asked_for_are_kept_in_their_order(files, format):
     source = read(files, classes=['emu', 'cat'])
     assert sorted(boxes(source)) == [('a.jpg', 'cat'), ('a.jpg', 'emu')]
     assert [category['name'] for category in source.data['categories']] == ['emu', 'cat']
+    assert source.faults == []
+    with pytest.raises(ValueError, match='no box .* classes with boxes: cat, dog, emu; faults: no'):
+        read(files, classes=['gnu'])
 
 
 def test_what_has_no_format_or_several_is_refused(files, tmp_path):
@@ -208,7 +211,9 @@ def test_what_has_no_format_or_several_is_refused(files, tmp_path):
     with pytest.raises(ValueError, match=r"several formats, \['voc', 'yolo'\]: say which"):
         read(files)
     assert read(files, format='voc').format == 'voc'
-    with pytest.raises(ValueError, match=r'no box of .* can be used \(no objects\)'):
+    with pytest.raises(
+        ValueError, match='no box of .* can be used; classes with boxes: none; faults: none'
+    ):
         files.voc('a.xml')
         read(files, format='voc')
     with pytest.raises(ValueError, match='a.jpg is a file: expected a folder, or a COCO json'):

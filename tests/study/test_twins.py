@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torchvision.ops import box_iou
 
 from condconv_det.data.prepare import Prepared
-from condconv_det.study.twins import DETECTORS, place_anchors, plan_schedule, write_twins
+from condconv_det.study.twins import DETECTORS, write_twins
 
 SPLITS = ('train', 'val', 'test')
 
@@ -98,26 +98,6 @@ def test_the_config_names_the_data_set_and_sizes_the_training(tmp_path):
     assert cfg.default_hooks.logger.interval == 10
     assert cfg.default_hooks.checkpoint.save_best == 'coco/bbox_mAP'
     assert {hook.type for hook in cfg.custom_hooks} >= {'ClassCheckHook', 'DatasetCheckHook'}
-
-
-@pytest.mark.parametrize('num_images', [3, 70, 110, 399, 400, 3500, 20000])
-def test_a_schedule_has_enough_steps_and_ten_validations(num_images):
-    plan = plan_schedule(num_images)
-    assert (plan.steps - 1) * plan.batch < num_images <= plan.steps * plan.batch
-    assert plan.epochs == 10 * plan.interval
-    assert plan.epochs * plan.steps >= 1600 and plan.epochs >= 30
-    assert plan.epochs == 30 or (plan.epochs - 10) * plan.steps < 1600
-    assert plan.warm_up <= plan.epochs * plan.steps / 10 and 0.03 <= plan.momentum <= 0.1
-
-
-def test_quantiles_of_boxes_leave_strays_out():
-    anchors = place_anchors(np.array(square(2, *[60] * 98, 290)))
-    assert (anchors.smallest, anchors.largest) == (60, 60)
-    assert anchors.strides == (16, 32, 64)
-    assert place_anchors(np.array(square(26, 283))).strides == (8, 16, 32, 64, 128)
-    assert place_anchors(np.array(square(9, 30))).strides == (4, 8, 16, 32, 64)
-    # the side of a square of a box's area at 300 pixels
-    assert place_anchors(np.array([[0.1, 0.4]])).smallest == pytest.approx(60)
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,12 @@ def test_its_commands_train_and_test(make, run_tool, shapes, detector, capsys):
     'args, says',
     [
         (['nowhere', '--out', 'mine'], 'error: the image folder nowhere does not exist\n'),
-        (['shapes', '--out', 'mine', '--classes', 'dog'], r'error: no box of shapes can be used '),
-        (['shapes', '--out', 'mine', '--name', 'a b'], r'error: a data set is named by letters'),
-        (['shapes', '--out', 'mine', '--detector', 'yolo'], r"invalid choice: 'yolo'"),
+        (
+            ['shapes', '--out', 'mine', '--classes', 'dog'],
+            'error: no box of shapes can be used; classes',
+        ),
+        (['shapes', '--out', 'mine', '--name', 'a b'], 'error: a data set is named by letters'),
+        (['shapes', '--out', 'mine', '--detector', 'yolo'], "invalid choice: 'yolo'"),
         (['shapes'], 'the following arguments are required: --out'),
     ],
 )
