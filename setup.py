@@ -75,6 +75,8 @@ setup(
         'app': ['gradio>=6.31,<7'],
         # tools/export.py, which needs torch >= 2.14, and tools/test.py --backend onnx
         'deploy': ['onnx>=1.23', 'onnxruntime>=1.23', 'onnxscript>=0.7'],
+        # tools/test.py --backend openvino
+        'openvino': ['openvino>=2026.4'],
         'test': [
             'hypothesis',
             'playwright',

@@ -1,11 +1,14 @@
 """mmdet's tools/test.py, or mmpretrain's for a classifier, run after condconv_det so that neither
-needs compiled mmcv. With `--backend onnx` the checkpoint is a file of tools/export.py."""
+needs compiled mmcv. With `--backend onnx` or `--backend openvino` the checkpoint is a file of
+tools/export.py."""
 
 import argparse
 import sys
 
 from condconv_det.command_line import run
 from condconv_det.compat.openmmlab_tools import run_openmmlab_tool
+
+RUNNERS = dict(onnx='OnnxRunner', openvino='OpenVinoRunner')
 
 
 def parse_backend() -> str:
@@ -17,9 +20,10 @@ def parse_backend() -> str:
     )
     parser.add_argument(
         '--backend',
-        choices=['pytorch', 'onnx'],
+        choices=['pytorch', *RUNNERS],
         default='pytorch',
-        help='what the checkpoint is for; onnx: a file of tools/export.py (%(default)s)',
+        help='what runs the checkpoint; onnx (ONNX Runtime) and openvino take a file of '
+        'tools/export.py (%(default)s)',
     )
     args, sys.argv[1:] = parser.parse_known_args()
     if {'-h', '--help'} & set(sys.argv[1:]):  # which the script answers
@@ -28,13 +32,14 @@ def parse_backend() -> str:
 
 
 def main() -> None:
-    if parse_backend() == 'pytorch':
+    backend = parse_backend()
+    if backend == 'pytorch':
         run_openmmlab_tool('test.py')
         return
     for option in ('--tta', '--launcher'):
         if any(arg.split('=')[0] == option for arg in sys.argv[1:]):
-            sys.exit(f'error: --backend onnx does not go with {option}')
-    sys.argv += ['--cfg-options', 'runner_type=OnnxRunner']
+            sys.exit(f'error: --backend {backend} does not go with {option}')
+    sys.argv += ['--cfg-options', f'runner_type={RUNNERS[backend]}']
     try:
         run_openmmlab_tool('test.py', imports=['condconv_det.deploy.onnx_detector'])
     except (ValueError, OSError, ImportError) as error:

@@ -7,8 +7,29 @@ import mmcv
 import numpy as np
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.dataset import pseudo_collate
+from mmengine.structures import InstanceData
 from torch import nn
 from torch.utils.data import Dataset
+
+
+class Visualizer(DetLocalVisualizer):
+    """mmdet's visualizer, with scores as files and thresholds have them: 0.84, not 84.0."""
+
+    def _draw_instances(
+        self,
+        image: np.ndarray,
+        instances: InstanceData,
+        classes: Sequence[str] | None,
+        palette: Sequence[tuple] | None,
+    ) -> np.ndarray:
+        if 'scores' in instances:
+            parts = dict(instances.items())
+            names = [classes[label] if classes else f'class {label}' for label in instances.labels]
+            scores = parts.pop('scores').tolist()
+            # which mmdet draws as it is
+            parts['label_names'] = [f'{name} {score:.2f}' for name, score in zip(names, scores)]
+            instances = InstanceData(**parts)
+        return super()._draw_instances(image, instances, classes, palette)
 
 
 def draw_detections(
@@ -29,7 +50,7 @@ def draw_detections(
         score_thr: boxes that score less are not drawn.
         min_width: smaller images are enlarged by a whole factor, for readable labels; pixels.
     """
-    visualizer = DetLocalVisualizer()
+    visualizer = Visualizer()
     visualizer.dataset_meta = dataset.metainfo
     out_dir.mkdir(parents=True, exist_ok=True)
     written = []

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .exportable import ExportableDetector
 from .images import decode_image
+from .runtimes import open_onnx
 
 MAX_PIXELS = 0.5
 MAX_SCORE = 1e-3
@@ -52,15 +53,10 @@ def open_file(path: Path, format: str) -> Run:
     """
     if format == 'onnx':
         import onnx
-        import onnxruntime
 
         onnx.checker.check_model(path, full_check=True)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-        return lambda images: [
-            torch.from_numpy(output) for output in session.run(None, {'images': images.numpy()})
-        ]
+        run = open_onnx(path, threads=torch.get_num_threads()).run
+        return lambda images: [torch.from_numpy(output) for output in run(images.numpy())]
     return torch.export.load(path).module()
 
 

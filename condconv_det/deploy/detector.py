@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from mmdet.apis import DetInferencer
 from mmdet.structures import DetDataSample
-from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from condconv_det.analysis.configs import errors_named, read_config
+from condconv_det.analysis.pictures import Visualizer
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
 from condconv_det.weights.trained import read_trained
@@ -112,9 +112,9 @@ class Detector(DetInferencer):
     def _init_collate(self, cfg: Config) -> Callable:
         return pseudo_collate  # one image at a time
 
-    def _init_visualizer(self, cfg: Config) -> DetLocalVisualizer:
+    def _init_visualizer(self, cfg: Config) -> Visualizer:
         # not the config's, which may log to a server, and of which a process has one
-        visualizer = DetLocalVisualizer()
+        visualizer = Visualizer()
         visualizer.dataset_meta = self.model.dataset_meta
         return visualizer
 

@@ -1,6 +1,5 @@
 """An exported file in the place of a detector, so that mmdet's test script measures it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,18 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .write import METADATA
+from .runtimes import open_onnx
 
 
 @RUNNERS.register_module()
 class OnnxRunner(Runner):
-    """Tests the ONNX file that `load_from` names instead of the config's model.
+    """Tests the ONNX file that `load_from` names instead of the config's model, in ONNX Runtime.
 
     Raises:
         ValueError: the file has another number of classes than the config; else as `OnnxDetector`.
     """
+
+    runtime = 'onnx'
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'OnnxRunner':
@@ -37,12 +38,20 @@ class OnnxRunner(Runner):
             file=cfg.load_from,
             test_cfg=cfg.model.get('test_cfg', {}),
             num_classes=head.get('num_classes'),
+            runtime=cls.runtime,
         )
         cfg.load_from = None
         return super().from_cfg(cfg)
 
     def dump_config(self) -> None:
         """Nothing: the work directory has the config of the detector's training."""
+
+
+@RUNNERS.register_module()
+class OpenVinoRunner(OnnxRunner):
+    """The same in OpenVINO."""
+
+    runtime = 'openvino'
 
 
 @MODELS.register_module()
@@ -53,24 +62,28 @@ class OnnxDetector(BaseModel):
         file: .onnx.
         test_cfg: the head's, for a file without NMS.
         num_classes: of the config, to be compared with the file's.
+        runtime: as in `open_onnx`.
 
     Raises:
-        ImportError: ONNX Runtime is not installed.
-        FileNotFoundError: there is no such file.
-        ValueError: it is not a file of `tools/export.py`, or has other classes; when called, an
-            image is larger than the file's.
+        ValueError: the file has other classes; when called, an image is larger than the file's.
+        ImportError, FileNotFoundError, ValueError: as in `open_onnx`.
     """
 
-    def __init__(self, file: str, test_cfg: Mapping[str, Any], num_classes: int | None) -> None:
+    def __init__(
+        self,
+        file: str,
+        test_cfg: Mapping[str, Any],
+        num_classes: int | None,
+        runtime: str = 'onnx',
+    ) -> None:
         super().__init__()
-        self.session, self.metadata = open_session(Path(file))
+        opened = open_onnx(Path(file), runtime)
+        self.run, self.batch, self.metadata = opened.run, opened.batch, opened.about
         if num_classes != self.metadata['num_classes']:
             raise ValueError(
                 f'{file} has {self.metadata["num_classes"]} classes, the config {num_classes}'
             )
         self.test_cfg = test_cfg
-        batch = self.session.get_inputs()[0].shape[0]
-        self.batch = batch if isinstance(batch, int) else None
 
     def forward(
         self, inputs: list[Tensor], data_samples: list[DetDataSample], mode: str = 'predict'
@@ -104,8 +117,7 @@ class OnnxDetector(BaseModel):
         batch = self.batch or count
         images = np.concatenate([images, np.repeat(images[-1:], -count % batch, 0)])
         outputs = [
-            zip(*self.session.run(None, {'images': images[start : start + batch]}))
-            for start in range(0, len(images), batch)
+            zip(*self.run(images[start : start + batch])) for start in range(0, len(images), batch)
         ]
         return [image for call in outputs for image in call][:count]
 
@@ -134,24 +146,3 @@ class OnnxDetector(BaseModel):
             found = found[index]
             found.scores = rescored[:, -1]
         return found[: cfg['max_per_img']]
-
-
-def open_session(file: Path) -> tuple[Any, dict[str, Any]]:
-    """ONNX Runtime's session of an exported file, and what the file says of itself."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            "--backend onnx needs onnxruntime: install it with `pip install -e '.[deploy]'`"
-        ) from error
-    if not file.is_file():
-        raise FileNotFoundError(f'{file} does not exist')
-    try:
-        session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
-    except Exception as error:  # ONNX Runtime's errors have no class in common
-        reason = str(error).splitlines()[0]
-        raise ValueError(f'{file} is not an ONNX file that ONNX Runtime takes: {reason}') from error
-    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA)
-    if metadata is None:
-        raise ValueError(f'{file} is not a file of tools/export.py: its metadata lack {METADATA!r}')
-    return session, json.loads(metadata)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -22,6 +23,8 @@ from .routing_bars import plot_routing
 
 MAX_BYTES = 20_000_000
 MAX_PIXELS = 25_000_000
+# a panel's title and buttons stand above its picture, where they'd lie over the boxes' labels
+STYLE = '.picture .image-container { padding-top: 30px }'
 
 
 @contextmanager
@@ -70,6 +73,7 @@ def _launch(page: Any, host: str, port: int) -> None:
             share=False,
             ssr_mode=False,
             footer_links=[],
+            css=STYLE,
             quiet=True,
         )
     except OSError as error:
@@ -106,19 +110,21 @@ def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uplo
         return image, samples, plot_routing(recorder.pop())
 
     def show(upload: dict | None, score_thr: float | None) -> list[Any]:
+        nothing, no_reason = [None] * (len(detectors) + 1), gradio.update(value='', visible=False)
         if upload is None:
-            return [None] * len(outputs)
+            return [*nothing, no_reason]
         if score_thr is None:  # the field is empty while another number is typed
             return [gradio.skip()] * len(outputs)
         try:
-            image, samples, bars = detect(upload['path'], upload.get('orig_name') or 'upload')
-        except ImageError as error:
-            raise gradio.Error(str(error), print_exception=False) from error
+            pixels, samples, bars = detect(upload['path'], upload.get('orig_name') or 'upload')
+        except ImageError as error:  # which gradio, if it were raised, would write on every panel
+            reason = f'<p role="alert">{escape(str(error))}</p>'
+            return [*nothing, gradio.update(value=reason, visible=True)]
         pictures = [
-            each.draw(image, sample, score_thr)[..., ::-1]
+            each.draw(pixels, sample, score_thr)[..., ::-1]
             for each, sample in zip(detectors, samples)
         ]
-        return [*pictures, bars]
+        return [*pictures, bars, no_reason]
 
     async def as_it_is(path: str) -> str:
         return path
@@ -128,17 +134,22 @@ def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uplo
     ) as page:
         with gradio.Row():
             with gradio.Column(scale=1):
-                image = gradio.Image(label='Drop an image', sources=['upload', 'clipboard'])
+                image = gradio.Image(
+                    label='Drop an image', sources=['upload', 'clipboard'], elem_classes='picture'
+                )
+                reason = gradio.HTML(visible=False)
                 score_thr = gradio.Slider(0, 1, 0.3, step=0.05, label='Lowest score of a box')
-            outputs = [
+            pictures = [
                 gradio.Image(
                     label='CondConv' if each.is_routed else 'static',
                     interactive=False,
                     buttons=['download', 'fullscreen'],
+                    elem_classes='picture',
                 )
                 for each in detectors
             ]
-        outputs.append(gradio.Plot(show_label=False, visible=detector.is_routed))
+        bars = gradio.Plot(show_label=False, visible=detector.is_routed)
+        outputs = [*pictures, bars, reason]
         # gradio's own would fetch a path that is a URL
         image.async_move_resource_to_block_cache = as_it_is
         gradio.on(

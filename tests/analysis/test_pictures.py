@@ -4,7 +4,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from condconv_det.analysis.pictures import draw_detections
+from condconv_det.analysis.pictures import Visualizer, draw_detections
 
 SIDE, FACTOR = 100, 4  # enlarged to at least 400 pixels
 TRUE, FOUND = [10.0, 20.0, 40.0, 60.0], [50.0, 50.0, 90.0, 80.0]
@@ -51,3 +51,21 @@ def test_the_first_column_is_the_truth_and_each_detector_has_one(tmp_path):
     assert columns[0].shape == (FACTOR * SIDE, FACTOR * SIDE, 3)
     assert [drawn(column, TRUE) for column in columns] == [True, False, False, False]
     assert [drawn(column, FOUND) for column in columns] == [False, True, False, True]
+
+
+def test_labels_have_scores_as_files_and_thresholds_have_them(monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        Visualizer, 'draw_texts', lambda self, text, *args, **kwargs: written.append(text)
+    )
+    visualizer = Visualizer()
+    visualizer.dataset_meta = OneImage.metainfo
+    sample = DetDataSample()
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([TRUE, FOUND]),
+        labels=torch.tensor([0, 0]),
+        scores=torch.tensor([0.8449, 0.4]),
+    )
+    visualizer.add_datasample('', np.zeros((SIDE, SIDE, 3), np.uint8), sample, draw_gt=False)
+    assert written == ['cat 0.84', 'cat 0.40']
+    assert len(sample.pred_instances.scores) == 2

@@ -9,6 +9,7 @@ from condconv_det.deploy.check import (
     largest_differences,
     open_file,
 )
+from condconv_det.deploy.write import METADATA
 
 BOX = [10.0, 10.0, 20.0, 20.0]
 
@@ -70,7 +71,9 @@ def test_a_file_runs_on_as_many_threads_as_pytorch(tmp_path, monkeypatch):
     x, y = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in 'xy')
     node = onnx.helper.make_node('Neg', ['x'], ['y'])
     graph = onnx.helper.make_graph([node], 'negative', [x], [y])
-    onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / 'negative.onnx')
+    model = onnx.helper.make_model(graph, ir_version=10)
+    onnx.helper.set_model_props(model, {METADATA: '{}'})
+    onnx.save(model, tmp_path / 'negative.onnx')
     sessions = []
 
     class Session(onnxruntime.InferenceSession):

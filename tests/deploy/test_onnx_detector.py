@@ -1,9 +1,8 @@
-"""`tools/test.py --backend onnx` beside the same script with PyTorch."""
+"""`tools/test.py --backend onnx` and `openvino` beside the same script with PyTorch."""
 
 import pickle
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +12,7 @@ from mmengine.config import Config
 
 from condconv_det.data.shapes import make_shapes
 from condconv_det.deploy import ExportableDetector, export_detector
+from condconv_det.deploy.runtimes import OpenedFile
 from condconv_det.deploy.write import describe
 from condconv_det.study.work_dirs import read_metrics
 
@@ -54,19 +54,22 @@ def assert_alike(found, expected):
         assert alike.any(0).all() and alike.any(1).all()
 
 
-class TorchSession:
+def in_torch(detector):
     """The detector itself in the place of a file for two images, which takes long to export."""
 
-    def __init__(self, detector):
-        self.detector = detector
-
-    def get_inputs(self):
-        return [SimpleNamespace(shape=[2, 3, 64, 96])]
-
     @torch.no_grad()
-    def run(self, names, feeds):
-        assert feeds['images'].shape == (2, 3, 64, 96) and feeds['images'].dtype == np.float32
-        return [output.numpy() for output in self.detector(torch.from_numpy(feeds['images']))]
+    def run(images):
+        assert images.shape == (2, 3, 64, 96) and images.dtype == np.float32
+        return [output.numpy() for output in detector(torch.from_numpy(images))]
+
+    return OpenedFile(run, 2, describe(detector))
+
+
+@pytest.fixture(params=['onnx', 'openvino'])
+def backend(request):
+    if request.param == 'openvino':
+        pytest.importorskip('openvino', reason="needs OpenVINO: pip install -e '.[openvino]'")
+    return request.param
 
 
 @pytest.fixture(params=['detector', pytest.param('file', marks=pytest.mark.long)])
@@ -78,8 +81,9 @@ def two_images(request, folder, small_detector, monkeypatch):
         export_detector(cfg, checkpoint, folder / 'two.onnx', 'onnx', batch=2, size=(64, 96))
     else:
         detector = ExportableDetector(small_detector(), (64, 96))
-        opened = TorchSession(detector), describe(detector)
-        monkeypatch.setattr('condconv_det.deploy.onnx_detector.open_session', lambda _: opened)
+        monkeypatch.setattr(
+            'condconv_det.deploy.onnx_detector.open_onnx', lambda *_: in_torch(detector)
+        )
 
 
 def test_finds_what_pytorch_finds_also_in_smaller_images(run_tool, two_images):
@@ -91,14 +95,14 @@ def test_finds_what_pytorch_finds_also_in_smaller_images(run_tool, two_images):
         assert_alike(found, expected)
 
 
-def test_measures_a_file_with_nms_inside_as_pytorch(run_tool):
+def test_measures_a_file_with_nms_inside_as_pytorch(run_tool, backend):
     expected = predictions(run_tool, 'trained.pth', '--work-dir', 'pytorch')
-    found = predictions(run_tool, 'nms.onnx', '--backend', 'onnx', '--work-dir', 'onnx')
+    found = predictions(run_tool, 'nms.onnx', '--backend', backend, '--work-dir', backend)
     assert 0 in torch.cat([each['labels'] for each in expected.values()])  # -1 fills up the file's
     assert_alike(found, expected)
     accuracies = [
         {key: value for key, value in read_metrics(Path(folder)).items() if 'bbox' in key}
-        for folder in ('pytorch', 'onnx')
+        for folder in ('pytorch', backend)
     ]
     assert accuracies[0] and accuracies[0] == accuracies[1]
 
@@ -113,16 +117,17 @@ def test_keeps_the_trainings_config_and_its_own_beside_the_log(run_tool):
     assert 'OnnxDetector' in beside.read_text()
 
 
-def test_bad_files_are_named(run_tool):
+def test_bad_files_are_named(run_tool, backend):
     Path('text.onnx').write_text('no model')
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], 'empty', [], [])), 'empty.onnx')
     for name, says in (
         ('nowhere.onnx', 'nowhere.onnx does not exist'),
-        ('text.onnx', 'text.onnx is not an ONNX file that ONNX Runtime takes'),
+        ('text.onnx', 'text.onnx is not an ONNX file that (ONNX Runtime|OpenVINO) takes'),
         ('empty.onnx', 'empty.onnx is not'),
+        ('config.py', 'runs .onnx files of tools/export.py, got config.py'),
     ):
         with pytest.raises(SystemExit, match=f'error: .*{says}'):
-            run_tool('test.py', 'config.py', name, '--backend', 'onnx')
+            run_tool('test.py', 'config.py', name, '--backend', backend)
 
 
 @pytest.mark.parametrize('option', [['--tta'], ['--launcher', 'pytorch'], ['--launcher=pytorch']])

@@ -62,6 +62,18 @@ class Browser:
                 if 'process_completed' in line:
                     return json.loads(line.removeprefix('data: '))
 
+    def refused(self, upload):
+        """The reason that the page gives for showing nothing of an image."""
+        done = self.show(upload)
+        assert done['success'], done
+        *shown, reason = done['output']['data']
+        assert shown == [None] * 3 and reason['visible']
+        return reason['value'].removeprefix('<p role="alert">').removesuffix('</p>')
+
+    def shows_nothing(self, upload):
+        """Whether an image is refused, by the page or by gradio."""
+        return not any(self.show(upload)['output'].get('data', [])[:3])
+
     def labels(self):
         """Of the page's parts, those that can be seen."""
         parts = [part['props'] for part in self.http.get('/config').json()['components']]
@@ -82,7 +94,8 @@ def test_shows_both_detectors_boxes_and_the_routing(page, detectors):
     (path,) = page.upload(png(pixels)).json()
     done = page.show(dict(path=path, meta=FILE), 0.5)
     assert done['success']
-    *pictures, routing = done['output']['data']
+    *pictures, routing, reason = done['output']['data']
+    assert reason['visible'] is False
     shown = [
         Image.open(BytesIO(page.http.get(urlparse(picture['url']).path).content)).convert('RGB')
         for picture in pictures
@@ -122,7 +135,7 @@ def test_a_static_detector_is_shown_without_bars(detectors):
     with serve(detectors['static'], port=free_port()) as address:
         page = Browser(address)
         (path,) = page.upload(png(np.zeros((50, 50, 3), np.uint8))).json()
-        picture, bars = page.show(dict(path=path, meta=FILE))['output']['data']
+        picture, bars, _ = page.show(dict(path=path, meta=FILE))['output']['data']
         assert picture['url'] and bars is None
         assert page.labels()[-1] == 'static'
 
@@ -132,7 +145,8 @@ def test_each_picture_says_which_detector_it_is_of(page):
 
 
 def test_no_image_shows_nothing(page):
-    assert page.show(None)['output']['data'] == [None, None, None]
+    *nothing, reason = page.show(None)['output']['data']
+    assert nothing == [None] * 3 and reason['visible'] is False
 
 
 def test_a_score_is_answered_however_it_is_set(page):
@@ -152,7 +166,7 @@ def test_another_score_draws_without_detecting_again(page, detectors, monkeypatc
     answers = [page.show(dict(path=path, meta=FILE), score) for score in (0, 1, 0)]
     assert len(calls) == 2  # the static detector's and the routed one's
     many, none, again = (
-        [part.get('url', part.get('plot')) for part in answer['output']['data']]
+        [part.get('url', part.get('plot')) for part in answer['output']['data'][:-1]]
         for answer in answers
     )
     assert many == again and many[:2] != none[:2] and many[2] == none[2]
@@ -162,7 +176,8 @@ def test_an_emptied_score_leaves_the_pictures_alone(page):
     (path,) = page.upload(png(np.zeros((40, 60, 3), np.uint8))).json()
     done = page.show(dict(path=path, meta=FILE), None)
     assert done['success']
-    assert done['output']['data'] == [{'__type__': 'update'}] * 3
+    *same, reason = done['output']['data']
+    assert same == [{'__type__': 'update'}] * 3 and 'value' not in reason
 
 
 def test_listens_on_loopback_alone(page):
@@ -174,8 +189,7 @@ def test_listens_on_loopback_alone(page):
 @pytest.mark.parametrize('more', [dict(meta=FILE), {}, dict(meta=FILE, is_stream=True)])
 def test_a_path_on_the_server_is_not_read(page, tmp_path, more):
     (tmp_path / 'secret.png').write_bytes(png(np.zeros((9, 9, 3), np.uint8)))
-    done = page.show(dict(path=str(tmp_path / 'secret.png'), **more))
-    assert not done['success'] and 'data' not in done['output']
+    assert page.shows_nothing(dict(path=str(tmp_path / 'secret.png'), **more))
     assert page.http.get(f'/gradio_api/file={tmp_path}/secret.png').status_code == 403
 
 
@@ -231,7 +245,7 @@ def test_an_upload_lands_in_its_folder_whatever_its_name(page, tmp_path):
     assert Path(elsewhere).resolve().parents[1] == Path(plain).resolve().parents[1]
     up = f'{Path(plain).parent}/{UP}{planted}'
     planted.write_bytes(png(np.zeros((9, 9, 3), np.uint8)))
-    assert not page.show(dict(path=up, meta=FILE))['success']
+    assert page.shows_nothing(dict(path=up, meta=FILE))
 
 
 def test_an_address_is_not_fetched(page, monkeypatch):
@@ -242,19 +256,17 @@ def test_an_address_is_not_fetched(page, monkeypatch):
         raise OSError(url)
 
     monkeypatch.setattr('gradio.processing_utils.async_ssrf_protected_download', fetch)
-    done = page.show(dict(path='https://example.com/image.png', meta=FILE))
-    assert not done['success'] and not fetched
-    assert done['output']['error'] == 'only an image that was uploaded to this page is read'
+    reason = page.refused(dict(path='https://example.com/image.png', meta=FILE))
+    assert reason == 'only an image that was uploaded to this page is read' and not fetched
 
 
 def test_too_many_pixels_and_broken_images_are_refused_by_name(page):
     header = b'P6 20000 %d 255 ' % (MAX_PIXELS // 20_000 + 1)
     for content, says in ((header, '20000x1251 pixels are too many'), (b'hello', '5 bytes')):
         (path,) = page.upload(content).json()
-        done = page.show(dict(path=path, meta=FILE, orig_name='mine.png'))
-        assert not done['success']
-        assert done['output']['error'].startswith('image mine.png cannot be read: ')
-        assert says in done['output']['error']
+        reason = page.refused(dict(path=path, meta=FILE, orig_name='<b>mine</b>.png'))
+        assert reason.startswith('image &lt;b&gt;mine&lt;/b&gt;.png cannot be read: ')
+        assert says in reason
 
 
 def test_large_uploads_and_requests_are_cut_off(page):
