@@ -1,6 +1,6 @@
-# Six looks of the same objects: static, CondConv as the paper has it, CondConv from block 1 on whose
-# experts start as one kernel, the same with experts that move as a plain kernel does, and the
-# static network widened to the latter's cost; each at its best learning rate.
+# Six looks of the same objects: static, CondConv as the paper has it, CondConv from block 1 on
+# whose experts start as one kernel, the same with experts that move as a plain kernel does, and
+# the static network widened to the latter's cost; each at its best learning rate.
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static'
