@@ -8,7 +8,7 @@ Papers: EfficientNet (https://arxiv.org/abs/1905.11946, table 1) and CondConv
 import math
 from collections.abc import Sequence
 
-import numpy as np
+import torch
 from mmdet.models.backbones import EfficientNet
 from mmdet.models.utils import make_divisible
 from mmengine.registry import MODELS
@@ -87,7 +87,10 @@ class CondConvEfficientNet(EfficientNet):
     def make_layer(self) -> None:
         """The stages between stem and last convolution, as in mmdet, that can be routed."""
         stages = self.layer_setting[1:-1]
-        drop_path_rates = iter(np.linspace(0, self.drop_path_rate, sum(map(len, stages))).tolist())
+        num_blocks = sum(map(len, stages))
+        # to the last bit as mmdet has it; numbers, too, of a network on the meta device
+        rates = torch.linspace(0, self.drop_path_rate, num_blocks, device='cpu')
+        drop_path_rates = iter(rates.tolist())
         for stage in stages[: max(self.out_indices)]:
             blocks = []
             for kernel_size, out_channels, se_ratio, stride, expand_ratio, _ in stage:

@@ -94,4 +94,4 @@ def test_drop_path_grows_with_depth_as_in_mmdet():
         ]
         for model in (CondConvEfficientNet(**arguments), EfficientNet(**arguments))
     ]
-    assert rates[0] == pytest.approx(rates[1]) and max(rates[0]) == pytest.approx(0.2)
+    assert rates[0] == rates[1] and max(rates[0]) == pytest.approx(0.2)
