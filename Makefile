@@ -27,7 +27,7 @@ $(INSTALLED): setup.py $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing into $(VENV): some minutes the first time'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
-		--constraint $(CONSTRAINTS) --editable '.[lite,classification,deploy,app,test]'
+		--constraint $(CONSTRAINTS) --editable '.[lite,classification,deploy,openvino,app,test]'
 	@touch $@
 
 demo: $(INSTALLED)

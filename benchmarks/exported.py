@@ -1,113 +1,283 @@
-"""How fast a detector's ONNX files are, beside PyTorch.
+"""One image in an exported file: the static twin beside CondConv beside frozen routing.
 
-    python -m benchmarks.exported CONFIG CHECKPOINT IMAGE... --out DIR
+    python -m benchmarks.exported --out work_dirs/exported
 
-Writes the files into a folder, those in int8 too, and prints their sizes and the median call with
-one image and with eight. `tools/test.py CONFIG DIR/FILE --backend onnx` measures any of them.
+Writes the files of each network, with random weights, and runs them in turns in ONNX Runtime and in
+OpenVINO, on one thread and on two. Each network's times are written as soon as they are measured,
+to results.json and as a table; a run that was cut off goes on with what is missing.
 """
 
 import argparse
-from collections.abc import Sequence
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
-from mmengine.config import DictAction
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
-from onnxruntime.quantization.shape_inference import quant_pre_process
-from torch import Tensor
+from torch import nn
 
+from benchmarks.int8 import quantize_mixing
+from benchmarks.timing import ratio, spread
 from condconv_det.analysis import image_size, read_config
+from condconv_det.analysis.configs import build_model
 from condconv_det.analysis.interleave import interleave
-from condconv_det.deploy import ExportableDetector, export_detector
-from condconv_det.deploy.check import Run, open_file, read_images
-from condconv_det.deploy.export import load_detector
+from condconv_det.analysis.routing import RoutingRecorder
+from condconv_det.deploy import ExportableDetector, freeze_routing, mean_routing
+from condconv_det.deploy.check import (
+    MAX_PIXELS,
+    MAX_SCORE,
+    largest_differences,
+    open_file,
+    random_images,
+)
+from condconv_det.deploy.runtimes import RUNTIMES, check_runtime, open_onnx
+from condconv_det.deploy.write import check_environment, write_export
+from condconv_det.weights.files import written_whole
 
-# by the options of tools/export.py
-FILES = {
-    'batch-1': dict(batch=1),
-    'half-experts': dict(batch=1, half_experts=True),
-    'dynamic': dict(batch=None),
-    'dynamic-nms': dict(batch=None, with_nms=True),
+CONFIGS = Path(__file__).parents[1] / 'configs'
+# with '' in the braces the static twin's config
+NETWORKS = {
+    'SSD128-0.5': 'shapes/ssd128_mobilenet-v1-0.5{}_1xb8-5e_shapes.py',
+    'SSD300-0.5': 'ssd/ssd300_mobilenet-v1-0.5{}_8xb128-20k_coco.py',
+    'SSD300-1.0': 'ssd/ssd300_mobilenet-v1{}_8xb128-20k_coco.py',
+    'SSDLite-MobileNetV2': 'ssd/ssdlite_mobilenet-v2-scratch{}_8xb24-600e_coco.py',
+    'RetinaNet-EfficientNet-B0': 'bccd/retinanet_effb0{}_1xb8-60e_bccd.py',
 }
-MANY = 8
+STATIC, FROZEN, ROUTED, HALF, INT8 = FILES = (
+    'static',
+    'frozen',
+    'CondConv',
+    'CondConv, float16 experts',
+    'CondConv, int8 experts',
+)
+KEYS = ('network', 'threads', 'runtime', 'file')
 
 
-class Images(CalibrationDataReader):
-    """Images [B, 3, H, W], one at a time."""
+def write_files(config: str, folder: Path) -> dict[str, Path]:
+    """Writes a network's files, each for one image and without NMS, by what they are.
 
-    def __init__(self, images: Tensor) -> None:
-        self.images = iter(images.unsqueeze(1).numpy())
+    Raises:
+        ValueError: a file of float32 computes something else than PyTorch.
+    """
+    torch.manual_seed(0)
+    models, size = {}, None
+    for name, switch in ((STATIC, ''), (ROUTED, '-condconv-e8')):
+        cfg = read_config(CONFIGS / config.format(switch))
+        models[name] = build_model(cfg)
+        divisor = models[name].data_preprocessor.pad_size_divisor
+        size = tuple(-(-side // divisor) * divisor for side in image_size(cfg))
+        _see_images(models[name], size)
+    models[FROZEN] = freeze_routing(models[ROUTED], _mean_routing(models[ROUTED], size))
+    detectors = {name: ExportableDetector(model, size) for name, model in models.items()}
+    files = {name: folder / f'{index}.onnx' for index, name in enumerate(FILES)}
+    image = random_images(1, size)
+    for name, detector in detectors.items():
+        write_export(detector, files[name], 'onnx', batch=1)
+        with torch.no_grad():
+            outputs = detector(image)
+        pixels, score = largest_differences(open_file(files[name], 'onnx')(image), outputs)
+        if not (pixels <= MAX_PIXELS and score <= MAX_SCORE):
+            raise ValueError(
+                f'{config}: the {name} file differs from PyTorch by {pixels:.2g} pixels and '
+                f'{score:.2g} of a score; allowed are {MAX_PIXELS} and {MAX_SCORE}'
+            )
+    write_export(detectors[ROUTED], files[HALF], 'onnx', batch=1, half_experts=True)
+    quantize_mixing(files[ROUTED], files[INT8])
+    return files
 
-    def get_next(self) -> dict | None:
-        image = next(self.images, None)
-        return None if image is None else {'images': image}
+
+@torch.no_grad()
+def _see_images(model: nn.Module, size: tuple[int, int]) -> None:
+    """Gives norms the statistics of some images: features that fade to nothing may take longer."""
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    model(_normalised(model, random_images(2, size)), mode='tensor')
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    model.eval()
 
 
-def quantize(file: Path, mixing: Path, everything: Path, images: Tensor) -> None:
-    """Writes a file of one image, without NMS, in int8.
+@torch.no_grad()
+def _mean_routing(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
+    recorder = RoutingRecorder(model)
+    with recorder:
+        model(_normalised(model, random_images(2, size)), mode='tensor')
+    recorder.end_batch(2)
+    return mean_routing(recorder.pop())
+
+
+def _normalised(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return model.data_preprocessor(dict(inputs=list(images)))['inputs']
+
+
+def measure(
+    network: str, files: Mapping[str, Path], threads: int, runtimes: Sequence[str], rounds: int
+) -> list[dict[str, Any]]:
+    """Runs a network's files in turns; a row for each file and runtime.
 
     Args:
-        file: to read.
-        mixing: to write, weights of the products that mix experts in int8.
-        everything: to write, all weights and activations that the quantiser takes in int8.
-        images: to calibrate activations with.
+        network: its name, for the rows.
+        files: by what they are, each for one image.
+        threads: of each call.
+        runtimes: of `RUNTIMES`.
+        rounds: how often each file runs.
+
+    Returns:
+        Rows with `seconds`, one a round, or with `error` where a runtime does not take a file.
     """
-    prepared = file.with_suffix('.prepared.onnx')
-    quant_pre_process(file, prepared, skip_symbolic_shape=True)
-    int8 = dict(weight_type=QuantType.QInt8)
-    quantize_dynamic(prepared, mixing, op_types_to_quantize=['MatMul'], **int8)
-    quantize_static(prepared, everything, Images(images), per_channel=True, **int8)
-    prepared.unlink()
+    rows, calls = [], {}
+    for runtime in runtimes:
+        for name, path in files.items():
+            row = dict(network=network, threads=threads, runtime=runtime, file=name)
+            rows.append(dict(row, megabytes=path.stat().st_size / 1e6))
+            try:
+                opened = open_onnx(path, runtime, threads)
+                image = random_images(1, opened.about['size']).numpy()
+                opened.run(image)
+            except Exception as error:  # the runtimes' own have no class in common
+                rows[-1]['error'] = str(error).strip().splitlines()[-1]
+            else:
+                calls[runtime, name] = partial(opened.run, image)
+    times = interleave(calls, rounds, warm=True)
+    for row in rows:
+        if 'error' not in row:
+            row['seconds'] = times[row['runtime'], row['file']]
+    return rows
 
 
-def one_by_one(run: Run, images: Tensor) -> None:
-    for image in images:
-        run(image[None])
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Medians in milliseconds, and in brackets the ratio to the static twin's, round by round."""
+    blocks: dict[tuple, dict[str, Mapping]] = {}
+    for row in rows:
+        blocks.setdefault(tuple(row[key] for key in KEYS[:3]), {})[row['file']] = row
+    lines = [
+        f'| network | threads | runtime | {" | ".join(FILES)} |',
+        '|---' * (3 + len(FILES)) + '|',
+    ]
+    for (network, threads, runtime), found in blocks.items():
+        cells = [_cell(found.get(name), found.get(STATIC)) for name in FILES]
+        lines.append(f'| {network} | {threads} | {RUNTIMES[runtime][0]} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def _cell(row: Mapping[str, Any] | None, static: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ''
+    if 'error' in row:
+        return 'not taken'
+    cell = f'{1000 * median(row["seconds"]):.1f}'
+    if row is static or static is None or 'error' in static:
+        return cell
+    return f'{cell} ({ratio(row["seconds"], static["seconds"]):.2f})'
+
+
+def machine(runtimes: Sequence[str]) -> dict[str, Any]:
+    """What the figures of one file have in common."""
+    packages = ['torch', *({'onnx': 'onnxruntime'}.get(name, name) for name in runtimes)]
+    cpu = f'{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}'
+    return dict(device=cpu, **{package: version(package) for package in packages})
+
+
+def read_results(path: Path, here: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured so far.
+
+    Raises:
+        ValueError: the file is not one of this benchmark, or was measured elsewhere or with other
+            versions.
+    """
+    if not path.exists():
+        return dict(machine=dict(here), rows=[])
+    try:
+        results = json.loads(path.read_text())
+        there = results['machine']
+        complete = all({*KEYS, 'megabytes'} <= row.keys() for row in results['rows'])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f'{path} is not a file of this benchmark: {error!r}') from error
+    if not complete:
+        raise ValueError(f'{path} is not a file of this benchmark: its rows lack some of {KEYS}')
+    if any(there.get(key, value) != value for key, value in here.items()):
+        raise ValueError(
+            f'{path} must be of this machine, {dict(here)}, got {there}: name another --out'
+        )
+    results['machine'] = {**there, **here}
+    return results
+
+
+def save(results: Mapping[str, Any], folder: Path) -> None:
+    """Writes what was measured beside the old and renames."""
+    for name, text in (
+        ('results.json', json.dumps(results, indent=1)),
+        ('table.md', table(results['rows']) + '\n'),
+    ):
+        with written_whole(folder / name) as partial:
+            partial.write_text(text)
+
+
+def at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'a number of at least 1, not {text!r}')
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config')
-    parser.add_argument('checkpoint', type=Path)
-    parser.add_argument('images', type=Path, nargs='+', help='files: eight for time, 32 for int8')
-    parser.add_argument('--out', type=Path, required=True, help='folder for the files')
-    parser.add_argument('--rounds', type=int, default=30)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/exported'), help='(%(default)s)'
+    )
+    parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument('--threads', nargs='+', type=at_least_one, default=[1, 2])
+    parser.add_argument('--runtimes', nargs='+', choices=RUNTIMES, default=list(RUNTIMES))
+    parser.add_argument('--rounds', type=at_least_one, default=30, help='(%(default)s)')
     args = parser.parse_args(argv)
-    cfg = read_config(args.config, args.cfg_options)
-    size = image_size(cfg)
-    images = read_images(args.images[:32], size)
-    args.out.mkdir(parents=True, exist_ok=True)
-    files = {name: args.out / f'{name}.onnx' for name in (*FILES, 'int8-mixing', 'int8')}
-    for name, options in FILES.items():
-        export_detector(cfg, args.checkpoint, files[name], 'onnx', size=size, **options)
-    quantize(files['batch-1'], files['int8-mixing'], files['int8'], images)
+    try:
+        check_environment('onnx')
+        for runtime in args.runtimes:
+            check_runtime(runtime)
+        results = read_results(args.out / 'results.json', machine(args.runtimes))
+    except (ImportError, ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    try:
+        for network in args.networks:
+            measure_network(network, results, args)
+    except KeyboardInterrupt:
+        print(table(results['rows']))
+        sys.exit(f'cut off; what was measured is in {args.out}, and the same command goes on')
+    print(table(results['rows']))
 
-    model, _ = load_detector(cfg, args.checkpoint)
-    runs = {
-        'PyTorch': ExportableDetector(model, size),
-        'PyTorch with NMS': ExportableDetector(model, size, with_nms=True),
-    } | {name: open_file(file, 'onnx') for name, file in files.items()}
-    calls = {}
-    for name, run in runs.items():
-        calls[name, 1] = partial(run, images[:1])
-        in_one_call = name.startswith(('PyTorch', 'dynamic'))
-        calls[name, MANY] = partial(run if in_one_call else partial(one_by_one, run), images[:MANY])
-    with torch.no_grad():
-        times = interleave(calls, args.rounds, warm=True)
-    print(f'{torch.get_num_threads()} threads, median of {args.rounds}')
-    print(f'| | MB | one image, ms | {MANY} images, ms |\n|---|---|---|---|')
-    for name in runs:
-        megabytes = f'{files[name].stat().st_size / 1e6:.1f}' if name in files else ''
-        one, many = (1000 * median(times[name, count]) for count in (1, MANY))
-        print(f'| {name} | {megabytes} | {one:.1f} | {many:.1f} |')
+
+def measure_network(network: str, results: dict[str, Any], args: argparse.Namespace) -> None:
+    """Measures what `results` lacks of a network, adds it there and saves it."""
+    done = {tuple(row[key] for key in KEYS[:3]) for row in results['rows']}
+    missing = {
+        threads: [name for name in args.runtimes if (network, threads, name) not in done]
+        for threads in args.threads
+    }
+    if not any(missing.values()):
+        return
+    with TemporaryDirectory() as folder:
+        files = write_files(NETWORKS[network], Path(folder))
+        for threads, runtimes in missing.items():
+            if not runtimes:
+                continue
+            rows = measure(network, files, threads, runtimes, args.rounds)
+            results['rows'] += rows
+            save(results, args.out)
+            for row in rows:
+                said = row.get('error')
+                if said is None:
+                    middle, range_ = median(row['seconds']), spread(row['seconds'])
+                    said = f'{1000 * middle:.1f} ms (quartiles apart by {1000 * range_:.1f})'
+                place = ', '.join(str(row[key]) for key in KEYS)
+                print(f'{place}, {row["megabytes"]:.1f} MB: {said}', flush=True)
 
 
 if __name__ == '__main__':

@@ -155,7 +155,7 @@ TEXT = r"""
 -         self._in_a_row = 0
 -         return sample
 +         return sample
-@ engine/class_check_hook.py | dropped step | data sets in a wrapper are not checked
+@ analysis/classes.py | dropped step | data sets in a wrapper are not checked
 -     while hasattr(dataset, 'dataset'):  # RepeatDataset and its like
 -         dataset = dataset.dataset
 @ engine/dataset_check_hook.py | wrong default | the validation set is checked as for training

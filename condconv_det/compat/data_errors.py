@@ -33,7 +33,7 @@ def install() -> None:
 def _mend_data_set(coco: ModuleType) -> None:
     coco.CocoDataset.COCOAPI = _named(coco.COCO)
     coco.CocoDataset.load_data_list = _naming_annotations(coco.CocoDataset.load_data_list)
-    coco.CocoDataset.prepare_data = _naming_the_way_out(coco.CocoDataset.prepare_data)
+    coco.CocoDataset.prepare_data = _naming_the_way_out(coco.CocoDataset)
 
 
 def _mend_metric(coco_metric: ModuleType) -> None:
@@ -94,11 +94,10 @@ def _naming_annotations(plain: Callable) -> Callable:
     return load_data_list
 
 
-def _naming_the_way_out(plain: Callable) -> Callable:
-    @wraps(plain)
+def _naming_the_way_out(data_set: type) -> Callable:
     def prepare_data(self: Any, idx: int) -> Any:
         try:
-            return plain(self, idx)
+            return super(data_set, self).prepare_data(idx)
         except ImageError as error:
             if not self.test_mode:  # training passes over it, see SkipBrokenImagesHook
                 raise

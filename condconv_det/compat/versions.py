@@ -29,6 +29,7 @@ TESTED = {
     'onnx': Tested('1.23.2', '1.23.2', 'deploy'),
     'onnxruntime': Tested('1.32.0', '1.32.0', 'deploy'),
     'onnxscript': Tested('0.7.2', '0.7.2', 'deploy'),
+    'openvino': Tested('2026.4.1', '2026.4.1', 'openvino'),
     'timm': Tested('1.0.31', '1.0.31', 'test'),
 }
 # in the place of mmdet and mmengine; see docs/reliability.md

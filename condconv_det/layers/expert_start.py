@@ -7,6 +7,7 @@ as those of a static checkpoint, see `static_weights`.
 
 import zlib
 from functools import wraps
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -64,5 +65,10 @@ def _mend(cls: type) -> None:
     cls.init_weights = _then_start_experts(cls.init_weights)
 
 
+def _mend_initialize(weight_init: ModuleType) -> None:
+    weight_init.initialize = expert_fans()(weight_init.initialize)
+
+
+after_import('mmengine.model.weight_init', _mend_initialize)
 after_import('mmengine.model.base_module', lambda module: _mend(module.BaseModule))
 after_import('mmcv.cnn.bricks.conv_module', lambda module: _mend(module.ConvModule))

@@ -53,6 +53,8 @@ def test_no_call_runs_what_a_file_says(path):
     if path.name == 'checkpoints.py':  # before torch 2.6, by an unpickler with a list of its own
         (call,) = found
         assert 'pickle_module=_RESTRICTED_PICKLE' in call
+    elif path.name == 'openmmlab_tools.py':  # the parser of a script that it is about to run
+        assert [call.partition('(')[0] for call in found] == ['exec', 'compile']
     else:
         assert found == []
 

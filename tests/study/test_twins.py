@@ -78,7 +78,8 @@ def test_the_config_names_the_data_set_and_sizes_the_training(tmp_path):
     assert path.name == 'ssd300_mobilenet-v1-0.5_1xb8-160e_mine.py'
     text = path.read_text()
     assert text.startswith('# SSD300 on MobileNetV1 0.5 for my photos: 77 images to train on')
-    assert len(text.splitlines()) < 60 and max(map(len, text.splitlines())) <= 100
+    lines = [line for line in text.splitlines() if str(tmp_path) not in line]
+    assert len(lines) < 60 and max(map(len, lines)) <= 100
     cfg = read(path)
     for split in SPLITS:
         dataset = cfg[f'{split}_dataloader'].dataset

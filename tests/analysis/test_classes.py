@@ -1,0 +1,80 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+from condconv_det.analysis.classes import check_classes
+
+
+class Head(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.num_classes = num_classes
+
+
+def network_and_data(num_classes, classes, found, place='bbox_head'):
+    model = nn.Module()
+    parent = model
+    *parents, name = place.split('.')
+    for part in parents:
+        parent.add_module(part, nn.Module())
+        parent = getattr(parent, part)
+    parent.add_module(name, Head(num_classes))
+    dataset = SimpleNamespace(
+        metainfo=dict(classes=classes), cat_ids=list(range(found)), ann_file='boxes.json'
+    )
+    return model, SimpleNamespace(dataset=dataset, metainfo=dataset.metainfo)  # in a wrapper
+
+
+def test_matching_lists_pass():
+    check_classes(*network_and_data(2, ('cat', 'dog'), found=2))
+
+
+@pytest.mark.parametrize(
+    'place', ['bbox_head', 'head', 'roi_head.bbox_head', 'module.roi_head.bbox_head.0']
+)
+def test_a_head_of_another_size_is_named(place):
+    with pytest.raises(ValueError, match='Head has num_classes=80.* 2 classes: cat, dog'):
+        check_classes(*network_and_data(80, ('cat', 'dog'), found=2, place=place))
+
+
+@pytest.mark.parametrize(
+    'has, classes, says',
+    [
+        (
+            ('cat', 'bird'),
+            ('cat', 'dog'),
+            'lacks 1 of the 2 classes .*: dog; it has bird, cat. Set',
+        ),
+        (('Cat',), ('cat', 'dog'), 'lacks 2 of the 2 .*: cat, dog; it has Cat. Set metainfo'),
+        (('cat', 'dog', 'cat'), ('cat', 'dog'), 'or the config names a class twice: cat$'),
+        (('cat', 'dog'), ('cat', 'cat', 'dog'), 'or the config names a class twice: cat$'),
+    ],
+)
+def test_classes_that_the_file_lacks_are_named_and_those_that_it_has(tmp_path, has, classes, says):
+    found = len([name for name in has if name in classes])
+    model, data = network_and_data(len(classes), classes, found)
+    file = tmp_path / 'boxes.json'
+    categories = [dict(id=index, name=name) for index, name in enumerate(has)]
+    file.write_text(json.dumps(dict(categories=categories)))
+    data.dataset.ann_file = str(file)
+    with pytest.raises(ValueError, match=f'boxes.json {says}'):
+        check_classes(model, data)
+
+
+def of_folders(folders, classes):
+    model, data = network_and_data(len(classes), classes, found=len(classes), place='head')
+    data.dataset.folder_to_idx = {folder: index for index, folder in enumerate(folders)}
+    data.dataset.img_prefix = 'crops/train'
+    return model, data
+
+
+def test_class_folders_in_another_order_are_named():
+    check_classes(*of_folders(('cat', 'dog'), ('cat', 'dog')))
+    with pytest.raises(ValueError, match='crops/train has .* cat, dog, but .* names dog, cat'):
+        check_classes(*of_folders(('cat', 'dog'), ('dog', 'cat')))
+
+
+def test_folders_with_names_of_their_own_as_imagenets_pass():
+    check_classes(*of_folders(('n01440764', 'n01443537'), ('tench', 'goldfish')))
