@@ -38,7 +38,7 @@ def dynamic_batch():
 
 
 @needs_export
-@pytest.mark.parametrize('strict', [False, True])
+@pytest.mark.parametrize('strict', [False, pytest.param(True, marks=pytest.mark.long)])
 def test_torch_export(net, strict):
     x = torch.randn(2, 3, 17, 15)
     program = torch.export.export(net, (x,), dynamic_shapes=dynamic_batch(), strict=strict)

@@ -105,6 +105,7 @@ def test_a_wheel_carries_the_package_configs_and_tools_alone(environment, source
     assert names(environment.build_wheel(archive)) == expected
 
 
+@pytest.mark.long
 def test_a_wheel_carries_nothing_that_was_deleted_since_the_last(environment, source):
     before = names(environment.build_wheel(source))
     (source / 'configs' / CONFIG).unlink()

@@ -32,7 +32,7 @@ def pair(request):
 
 
 @pytest.mark.parametrize('training', [False, True])
-@pytest.mark.parametrize('size', [(128, 96), (97, 129)])
+@pytest.mark.parametrize('size', [pytest.param((128, 96), marks=pytest.mark.long), (97, 129)])
 def test_routed_network_equals_timms(pair, size, training, settle, copy_in_order, assert_same_maps):
     x = torch.randn(2, 3, *size)
     ours, theirs = pair

@@ -158,7 +158,7 @@ def test_each_hierarchical_router_depends_on_the_one_before_it(name, settle):
         assert previous is before
 
 
-@pytest.mark.parametrize('share', ['layer', 'network'])
+@pytest.mark.parametrize('share', [pytest.param('layer', marks=pytest.mark.long), 'network'])
 @every_backbone
 def test_recomputing_blocks_gives_the_same_gradients(name, share):
     kept = build(name, cond_cfg=dict(E4, share=share))

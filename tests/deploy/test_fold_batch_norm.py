@@ -86,7 +86,9 @@ def build_detector(config):
         'ssd/ssd300_mobilenet-v1-0.5-condconv-e8_8xb128-20k_coco.py',
         pytest.param('ssd/ssdlite_mobilenet-v2-scratch_8xb24-600e_coco.py', marks=pytest.mark.long),
         'ssd/ssdlite_mobilenet-v2-scratch-condconv-e8_8xb24-600e_coco.py',
-        'retinanet/retinanet_mobilenet-v2_fpn-condconv-e8_1x_coco.py',
+        pytest.param(
+            'retinanet/retinanet_mobilenet-v2_fpn-condconv-e8_1x_coco.py', marks=pytest.mark.long
+        ),
     ],
 )
 @torch.no_grad()

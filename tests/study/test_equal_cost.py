@@ -21,6 +21,16 @@ def arms(variants=WIDTHS, to='costly', by='multiply_adds'):
     return f'dict(static={STATIC}, costly={costly}, wide={wide})'
 
 
+@pytest.fixture
+def cheap(monkeypatch):
+    """A network costs what it has classes, and nothing is built."""
+    monkeypatch.setattr(
+        equal_cost,
+        '_costs',
+        lambda arms, by: {name: arm.cfg.model.bbox_head.num_classes for name, arm in arms.items()},
+    )
+
+
 def classes(study):
     return study.arms['wide'].cfg.model.bbox_head.num_classes
 
@@ -45,19 +55,19 @@ def test_the_nearest_in_time_is_taken(read, tmp_path, monkeypatch):
     assert classes(fit_costs(study, tmp_path)) == 90
 
 
-def test_a_study_that_goes_on_keeps_what_was_chosen(read, tmp_path, monkeypatch):
+def test_a_study_that_goes_on_keeps_what_was_chosen(read, tmp_path, monkeypatch, cheap):
     study = read(arms=arms())
     fit_costs(study, tmp_path)
-    monkeypatch.setattr(equal_cost, 'measure_config', None)  # not measured again
+    monkeypatch.setattr(equal_cost, '_costs', None)  # not measured again
     assert classes(fit_costs(study, tmp_path)) == 40
 
 
-def test_what_is_asked_anew_is_chosen_anew(read, tmp_path):
+def test_what_is_asked_anew_is_chosen_anew(read, tmp_path, cheap):
     fit_costs(read(arms=arms()), tmp_path)
     assert classes(fit_costs(read(arms=arms(to='static')), tmp_path)) == 5
 
 
-def test_a_cost_that_no_variant_has_is_an_error(read, tmp_path):
+def test_a_cost_that_no_variant_has_is_an_error(read, tmp_path, cheap):
     variants = "[{'model.bbox_head.num_classes': n} for n in (5, 6)]"
     with pytest.raises(
         ValueError,

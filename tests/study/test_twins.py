@@ -41,7 +41,7 @@ def read(path):
 
 
 @pytest.mark.parametrize('detector', DETECTORS)
-@pytest.mark.parametrize('pixels', [(10, 30), (30, 100), (26, 283), (90, 280), (100, 100)], ids=str)
+@pytest.mark.parametrize('pixels', [(10, 30), (26, 283), (100, 100)], ids=str)
 def test_anchors_of_every_detector_overlap_boxes_wherever_they_lie(
     tmp_path, shapes_alone, detector, pixels
 ):

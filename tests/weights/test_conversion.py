@@ -60,8 +60,8 @@ def all_of(table):
     return [(library, arch) for library, archs in table.items() for arch in archs]
 
 
-def some_long(pairs):
-    return [pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.long) for pair in pairs]
+def some_long(pairs, quick=QUICK):
+    return [pytest.param(*pair, marks=() if pair in quick else pytest.mark.long) for pair in pairs]
 
 
 def load_backbone(cfg, checkpoint):
@@ -97,7 +97,7 @@ def test_converted_weights_compute_the_same(library, arch, original, save, tmp_p
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
 
 
-@pytest.mark.parametrize('library, arch', all_of(SOURCES))
+@pytest.mark.parametrize('library, arch', some_long(all_of(SOURCES), quick=all_of(SMALL)))
 def test_every_network_has_ours_names_and_shapes(library, arch, shapes_alone):
     source = SOURCES[library][arch]
     backbone = MODELS.build(source.backbone)
@@ -124,7 +124,7 @@ def test_the_file_says_where_it_came_from(original, save, tmp_path):
     'library, arch, config, options',
     [
         ('timm', 'tf_efficientnet_cc_b0_4e', 'efficientnet-b0-condconv-e4', {}),
-        ('torchvision', 'mobilenet_v2', 'mobilenet-v2', {}),
+        pytest.param('torchvision', 'mobilenet_v2', 'mobilenet-v2', {}, marks=pytest.mark.long),
         pytest.param('mmpretrain', 'resnet50', 'resnet50', {}, marks=pytest.mark.long),
         # the kernel of the classifier, too, becomes experts
         ('timm', 'mobilenetv1_100', 'mobilenet-v1-condconv-e8', dict(conv_cfg=None)),
@@ -150,9 +150,9 @@ def test_a_classifier_of_configs_imagenet_scores_as_the_original(
 @pytest.mark.parametrize(
     'library, arch',
     [
-        ('timm', 'mobilenetv1_100'),
+        pytest.param('timm', 'mobilenetv1_100', marks=pytest.mark.long),
         ('torchvision', 'mobilenet_v3_small'),
-        ('mmdet', 'mobilenet_v2'),
+        pytest.param('mmdet', 'mobilenet_v2', marks=pytest.mark.long),
     ],
 )
 def test_static_weights_become_experts_that_compute_the_same(
