@@ -5,6 +5,7 @@ See docs/export.md.
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from mmengine.config import DictAction
@@ -62,6 +63,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    began = time.monotonic()
     import torch
 
     from condconv_det.analysis import image_size, read_config
@@ -80,6 +82,7 @@ def main() -> None:
             args.nms,
             args.half_experts,
             args.images,
+            say=lambda stage: print(f'{time.monotonic() - began:5.0f} s  {stage}', flush=True),
         )
     except (CheckpointError, ExportError, ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')

@@ -15,7 +15,7 @@ from condconv_det.weights.trained import read_trained
 
 from .check import Comparison, Run, compare, open_file, random_images, read_images
 from .exportable import ExportableDetector
-from .write import SUFFIXES, check_environment, write_export
+from .write import SUFFIXES, Say, check_environment, write_export
 
 OPEN_BATCHES = (1, 2, 5)  # that a file for any batch is tried with
 
@@ -42,6 +42,7 @@ def export_detector(
     with_nms: bool = False,
     half_experts: bool = False,
     image_files: Sequence[Path] = (),
+    say: Say = lambda stage: None,
 ) -> Export:
     """Writes a config's detector with a checkpoint's weights, and runs the file to see it done.
 
@@ -54,6 +55,7 @@ def export_detector(
         with_nms: whether to suppress overlapping boxes in the file.
         half_experts: whether experts are kept in float16.
         image_files: real images to compare on; empty for the first of the config's test set.
+        say: is told of each stage as it begins.
 
     Raises:
         ValueError: an option or the detector is not supported.
@@ -68,13 +70,16 @@ def export_detector(
     if out.suffix != SUFFIXES[format]:
         raise ValueError(f'--format {format} writes {SUFFIXES[format]}, got {out}')
     check_environment(format)
+    say('building the detector')
     model, classes = load_detector(cfg, checkpoint)
     detector = ExportableDetector(model, size, with_nms)
     real = read_images(list(image_files) or _test_images(cfg), size)
     with written_whole(out) as partial:
         try:
-            write_export(detector, partial, format, batch, half_experts, classes)
-            comparisons = _compare_all(open_file(partial, format), detector, batch, real)
+            write_export(detector, partial, format, batch, half_experts, classes, say)
+            say('checking the file')
+            run = open_file(partial, format)
+            comparisons = _compare_all(run, detector, batch, real, say)
         except OSError:
             raise
         except Exception as error:  # those of exporters, checker and runtime have none in common
@@ -107,11 +112,12 @@ def load_detector(cfg: Config, checkpoint: Path) -> tuple[nn.Module, tuple[str, 
 
 
 def _compare_all(
-    run: Run, detector: ExportableDetector, batch: int | None, real: Tensor
+    run: Run, detector: ExportableDetector, batch: int | None, real: Tensor, say: Say
 ) -> list[Comparison]:
     """Comparisons on random images and, if there are any, real ones, [B, 3, H, W]."""
     comparisons = []
     for count in OPEN_BATCHES if batch is None else (batch,):
+        say(f'comparing it with PyTorch on {count} image{"s" * (count > 1)}')
         kinds = {'random': random_images(count, detector.size)}
         if len(real):
             kinds['real'] = real[torch.arange(count) % len(real)]

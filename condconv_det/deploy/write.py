@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .exportable import ExportableDetector
 from .fold_batch_norm import fold_batch_norm
 from .suppression import suppress_at_once
 
+Say = Callable[[str], None]
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
 METADATA = 'condconv_det'  # the key in an ONNX file's metadata; with .json, the file in a .pt2
 MIN_TORCH = (2, 14)
@@ -67,6 +69,7 @@ def write_export(
     batch: int | None,
     half_experts: bool = False,
     classes: Sequence[str] = (),
+    say: Say = lambda stage: None,
 ) -> None:
     """Writes a detector to a file.
 
@@ -77,6 +80,7 @@ def write_export(
         batch: number of images in each call; None leaves it open.
         half_experts: as in `prepare`.
         classes: names, for the file's metadata.
+        say: is told of each stage as it begins.
 
     Raises:
         ImportError: torch is too old, or a package is missing.
@@ -86,30 +90,38 @@ def write_export(
         raise ValueError(f'format must be one of {", ".join(SUFFIXES)}, got {format!r}')
     check_environment(format)
     metadata = json.dumps(describe(detector, classes))
+    say('tracing the network')
     prepared = prepare(detector, batch, half_experts)
     # of a batch of one torch.export would conclude that all are
     images = torch.zeros(batch or 2, 3, *detector.size, device=detector.priors.device)
     dynamic_shapes = ({0: torch.export.Dim('batch')},) if batch is None else None
     if format == 'onnx':
-        from .onnx_nms import suppress_in_onnx, translations
+        from . import onnx_conv, onnx_nms
 
-        prepared.suppress = suppress_in_onnx
+        prepared.suppress = onnx_nms.suppress_in_onnx
+        if batch is None:
+            for layer in prepared.modules():
+                if isinstance(layer, CondConv2d):
+                    layer.convolve = partial(any_batch_conv2d, convolve=onnx_conv.convolve_in_onnx)
+        traced = torch.export.export(prepared, (images,), dynamic_shapes=dynamic_shapes)
+        say('translating it into ONNX')
         program = torch.onnx.export(
-            prepared,
-            (images,),
+            traced,
             input_names=['images'],
             output_names=detector.output_names,
-            dynamic_shapes=dynamic_shapes,
-            custom_translation_table=translations(),
+            dynamic_shapes=dynamic_shapes,  # names the axis
+            custom_translation_table=onnx_nms.translations() | onnx_conv.translations(),
             dynamo=True,
             verbose=False,
         )
+        say('writing the file')
         program.model.metadata_props[METADATA] = metadata
         program.save(path, external_data=False)
     else:
         if batch is None:
             prepared.suppress = suppress_at_once
         program = torch.export.export(prepared, (images,), dynamic_shapes=dynamic_shapes)
+        say('writing the file')
         torch.export.save(program, path, extra_files={f'{METADATA}.json': metadata})
 
 

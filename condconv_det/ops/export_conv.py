@@ -5,6 +5,8 @@ Both functions here take the arguments of `cond_conv2d`, unchecked, and return t
 be of a narrower type than x and are widened before they are mixed.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,17 +47,8 @@ def single_image_conv2d(
     return F.conv2d(x, kernel, bias, stride, (top, left), dilation, groups)
 
 
-def any_batch_conv2d(
-    x: Tensor,
-    routing: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size | str = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Convolves any batch, one tap of the kernels at a time.
+def tap_by_tap(x: Tensor, kernel: Tensor, stride: list[int], dilation: list[int]) -> Tensor:
+    """Convolves any batch, without padding, one tap of the kernels at a time.
 
     Each tap multiplies the input, shifted: a matrix product for each image (1x1 kernels are one
     such product), or, for depthwise kernels, a number for each channel. Multiply-adds are those of
@@ -63,25 +56,15 @@ def any_batch_conv2d(
 
     Args:
         x: [B, Cin, H, W].
-        routing: [B, E].
-        weight: [E, Cout, Cin/groups, kh, kw].
-        bias: [Cout] or [E, Cout].
+        kernel: each image's, [B, kh, kw, G, Cout/G, Cin/G].
+        stride, dilation: (vertical, horizontal).
 
     Returns:
         [B, Cout, H', W'].
     """
-    stride, dilation, kernel_size = _pair(stride), _pair(dilation), weight.shape[-2:]
-    sides = _sides(x, weight, stride, padding, dilation)
-    if any(sides):
-        x = F.pad(x, sides)
-    size = [
-        (side - reach * (taps - 1) - 1) // step + 1
-        for side, taps, step, reach in zip(x.shape[-2:], kernel_size, stride, dilation)
-    ]
-    # taps in front: experts are constant, so that a runtime reorders them once, when it loads them
-    kernel = mix_kernels(routing, weight.to(x.dtype).permute(0, 3, 4, 1, 2))
-    kernel = kernel.unflatten(3, (groups, -1))  # [B, kh, kw, G, Cout/G, Cin/G]
-    product = torch.mul if weight.shape[2] == 1 else torch.matmul
+    _, *kernel_size, groups, _, depth = kernel.shape
+    size = valid_size(x.shape[-2:], kernel_size, stride, dilation)
+    product = torch.mul if depth == 1 else torch.matmul
     y = 0.0
     for row in range(kernel_size[0]):
         for column in range(kernel_size[1]):
@@ -93,7 +76,49 @@ def any_batch_conv2d(
             ]
             shifted = shifted.flatten(2).unflatten(1, (groups, -1))  # [B, G, Cin/G, H' * W']
             y = y + product(kernel[:, row, column], shifted)
-    y = y.flatten(1, 2).unflatten(2, size)
+    return y.flatten(1, 2).unflatten(2, size)
+
+
+def valid_size(
+    size: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
+    """(H', W') of a convolution without padding."""
+    return [
+        (side - reach * (taps - 1) - 1) // step + 1
+        for side, taps, step, reach in zip(size, kernel_size, stride, dilation)
+    ]
+
+
+def any_batch_conv2d(
+    x: Tensor,
+    routing: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    convolve: Callable[[Tensor, Tensor, list[int], list[int]], Tensor] = tap_by_tap,
+) -> Tensor:
+    """Convolves any batch, by `tap_by_tap` or something that computes the same.
+
+    Args:
+        x: [B, Cin, H, W].
+        routing: [B, E].
+        weight: [E, Cout, Cin/groups, kh, kw].
+        bias: [Cout] or [E, Cout].
+
+    Returns:
+        [B, Cout, H', W'].
+    """
+    stride, dilation = _pair(stride), _pair(dilation)
+    sides = _sides(x, weight, stride, padding, dilation)
+    if any(sides):
+        x = F.pad(x, sides)
+    # taps in front: experts are constant, so that a runtime reorders them once, when it loads them
+    kernel = mix_kernels(routing, weight.to(x.dtype).permute(0, 3, 4, 1, 2))
+    kernel = kernel.unflatten(3, (groups, -1))  # [B, kh, kw, G, Cout/G, Cin/G]
+    y = convolve(x, kernel, list(stride), list(dilation))
     if bias is None:
         return y
     bias = bias if bias.dim() == 1 else routing @ bias

@@ -19,6 +19,15 @@ from condconv_det.deploy.exportable import ExportableDetector
 from condconv_det.deploy.write import SUFFIXES
 from condconv_det.layers import CondConv2d
 
+STAGES = [
+    'building the detector',
+    'tracing the network',
+    'translating it into ONNX',
+    'writing the file',
+    'checking the file',
+    *(f'comparing it with PyTorch on {count}' for count in ('1 image', '2 images', '5 images')),
+]
+
 
 @pytest.fixture
 def trained(saved_ssd, tmp_path):
@@ -51,6 +60,7 @@ def test_an_onnx_file_for_any_batch_detects_what_mmdet_does(
     run_tool('export.py', *trained, *options)
     out = capsys.readouterr().out.splitlines()
     assert compared(out) == [[count, kind] for count in '125' for kind in ('random', 'real')]
+    assert [line.partition(' s  ')[2] for line in out if ' s  ' in line] == STAGES
     assert out[-1].startswith(f'wrote {tmp_path / "trained.onnx"}, ')
 
     file = onnx.load(tmp_path / 'trained.onnx')

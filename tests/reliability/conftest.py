@@ -88,6 +88,11 @@ class Training:
             assert self._process.is_alive() and time.monotonic() < until, self.output()
             time.sleep(0.01)
 
+    def interrupt(self) -> int:
+        """Ctrl+C, which a terminal sends to the process and its data loaders."""
+        os.killpg(self._process.pid, signal.SIGINT)
+        return self.wait()
+
     def kill(self) -> int:
         """Kills the process and its data loaders."""
         try:

@@ -195,3 +195,12 @@ def test_same_seed_same_weights_after_50_steps(
     options = ['train_cfg.max_epochs=17', 'train_cfg.val_interval=17']  # 3 steps each
     assert training.run(options=options) == again.run(options=options) == 0
     assert_same_weights(training.weights('epoch_17.pth'), again.weights('epoch_17.pth'))
+
+
+def test_ctrl_c_ends_with_the_command_that_goes_on(training):
+    training.start('--resume')
+    training.wait_for_first_step()
+    assert training.interrupt() == 130, training.output()
+    assert 'Traceback' not in training.output()
+    last = training.output().splitlines()[-1]
+    assert last.startswith('ended by Ctrl+C; to go on: python') and last.count('--resume') == 1
