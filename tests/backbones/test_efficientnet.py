@@ -32,7 +32,8 @@ def pair(request):
 
 
 @pytest.mark.parametrize('training', [False, True])
-@pytest.mark.parametrize('size', [pytest.param((128, 96), marks=pytest.mark.long), (97, 129)])
+# where sides are even, TensorFlow pads on one side alone
+@pytest.mark.parametrize('size', [(128, 97), pytest.param((97, 128), marks=pytest.mark.long)])
 def test_routed_network_equals_timms(pair, size, training, settle, copy_in_order, assert_same_maps):
     x = torch.randn(2, 3, *size)
     ours, theirs = pair
