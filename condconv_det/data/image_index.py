@@ -41,7 +41,7 @@ class ImageIndex:
             self._by_stem[path.stem].append(path)
 
     def named(self, name: str, near: Path) -> Path | None:
-        """The image of a name with its ending, which may begin with folders, near a file."""
+        """The image of a name with its ending, which may begin with folders, near a path."""
         # a Windows path, or a web address with what was asked for
         name = name.replace('\\', '/').partition('?')[0]
         return nearest(self._by_name.get(PurePath(name).name, []), Path(near, name), self.root)
@@ -58,7 +58,8 @@ class ImageIndex:
 def nearest(candidates: list[Path], file: Path, root: Path) -> Path | None:
     """The candidate that shares the most folders with a file; None if it is not one alone.
 
-    So `train/images/7.jpg` belongs to `train/labels/7.txt`, and `val/images/7.jpg` does not.
+    So `train/images/7.jpg` belongs to `train/labels/7.txt`, and `val/images/7.jpg` does not. Where
+    several do, that of the same split, so that `train2017/7.jpg` belongs to `instances_train.json`.
 
     Args:
         candidates: relative to `root`.
@@ -66,9 +67,12 @@ def nearest(candidates: list[Path], file: Path, root: Path) -> Path | None:
     """
     if len(candidates) < 2:
         return candidates[0] if candidates else None
-    here = Counter(file.relative_to(root).parts if file.is_relative_to(root) else file.parts)
+    inside = file.relative_to(root) if file.is_relative_to(root) else file
+    here = Counter(inside.parts)
     shared = [(here & Counter(candidate.parts)).total() for candidate in candidates]
     best = [path for path, count in zip(candidates, shared) if count == max(shared)]
+    if len(best) > 1:
+        best = [path for path in best if split_in(path) == split_in(inside)]
     return best[0] if len(best) == 1 else None
 
 

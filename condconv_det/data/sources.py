@@ -255,10 +255,10 @@ def _read_coco(
         ids = {}
         for entry in data['images']:
             where = f'{path.name}: {entry["file_name"]}'
-            image = _coco_image(entry['file_name'], index, path.parent)
+            image = _coco_image(entry['file_name'], index, path)
             try:
                 if image is None:
-                    raise UnusableImage('missing image', f'not below {index.root}, or not one')
+                    raise UnusableImage('missing image', f'none below {index.root}, or several')
                 if image in seen:
                     raise ValueError(
                         f'{image} is in {seen[image]} and in {path}: name one of these files'

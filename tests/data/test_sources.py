@@ -76,6 +76,16 @@ def test_of_images_with_one_name_the_nearest_belongs_to_an_annotation(files):
     assert splits(source) == {'train/images/1.jpg': 'train', 'valid/images/1.jpg': 'val'}
 
 
+def test_of_images_with_one_name_that_of_the_jsons_split_belongs_to_it(files):
+    for split in ('train2017', 'val2017'):
+        files.image(f'{split}/1.jpg')
+    files.coco('annotations/instances_train.json', {'1.jpg': ['cat']}, ['cat', 'dog'])
+    files.coco('annotations/instances_val.json', {'1.jpg': ['dog']}, ['cat', 'dog'])
+    source = read(files)
+    assert boxes(source) == [('train2017/1.jpg', 'cat'), ('val2017/1.jpg', 'dog')]
+    assert not source.faults
+
+
 def test_yolo_images_without_labels_are_kept_without_boxes(files):
     for name in ('a', 'b', 'c'):
         files.image(f'images/{name}.jpg')
