@@ -81,4 +81,4 @@ def test_help_names_the_backend_and_what_the_script_takes(run_tool, capsys, opti
     with pytest.raises(SystemExit):
         run_tool('test.py', option)
     out = capsys.readouterr().out
-    assert '--backend {pytorch,onnx}' in out and '--show-dir' in out
+    assert '--backend {pytorch,onnx,openvino}' in out and '--show-dir' in out
