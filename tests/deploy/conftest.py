@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)
 OLD_TORCH = tuple(map(int, torch.__version__.split('.')[:2])) < MIN_TORCH
 # what cannot run there is no test there; that it is refused is tested in test_export_refused.py
-collect_ignore = ['test_export.py', 'test_onnx_detector.py'] if OLD_TORCH else []
+collect_ignore = (
+    ['test_export.py', 'test_onnx_conv.py', 'test_onnx_detector.py'] if OLD_TORCH else []
+)
 
 
 def _activate(cfg: Config, activation: str) -> None:
