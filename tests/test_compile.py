@@ -75,6 +75,7 @@ def test_shared_routers_compile():
     assert_compiles(model, 'eager', 64)
 
 
+@pytest.mark.long
 def test_a_block_compiles_once_for_all_batch_sizes_and_so_does_its_backward_pass():
     cond_cfg = dict(num_experts=4, start=1)
     model = MODELS.build(

@@ -192,7 +192,13 @@ PAPER_IMAGENET = {
 }
 
 
-@pytest.mark.parametrize('stem', PAPER_COCO)
+@pytest.mark.parametrize(
+    'stem',
+    [
+        pytest.param(stem, marks=() if stem.endswith('0.5') else pytest.mark.long)
+        for stem in PAPER_COCO
+    ],
+)
 def test_multiply_adds_on_coco_are_the_papers(stem, shapes_alone):
     paths = [f'{stem}_8xb128-20k_coco.py', f'{stem}-condconv-e8_8xb128-20k_coco.py']
     for path, paper in zip(paths, PAPER_COCO[stem]):

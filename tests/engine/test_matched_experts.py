@@ -60,7 +60,7 @@ def difference(optimizer, activation, mult='matched'):
     return ((found - expected).norm() / expected.norm()).item()
 
 
-@pytest.mark.parametrize('activation', ['sigmoid', 'softmax'])
+@pytest.mark.parametrize('activation', ['sigmoid', pytest.param('softmax', marks=pytest.mark.long)])
 @pytest.mark.parametrize('optimizer', [SGD, ADAMW], ids=lambda cfg: cfg['type'])
 def test_mixed_kernels_move_as_the_static_twins_do(optimizer, activation):
     assert difference(optimizer, activation) < 1e-6

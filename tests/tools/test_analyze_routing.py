@@ -62,6 +62,7 @@ def _in_its_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
 
 
+@pytest.mark.long
 def test_detector_by_class_and_domain(run_tool, capsys):
     args = ('--out', 'detector', '--group-by', 'domain', '--cfg-options', *SMALL)
     run_tool('analyze_routing.py', CONFIG, 'detector.pth', *args)

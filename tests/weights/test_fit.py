@@ -117,7 +117,12 @@ def test_experts_do_not_load_into_a_static_network(load):
 
 
 @pytest.mark.parametrize(
-    'cond_cfg', [None, dict(num_experts=4), dict(num_experts=4, share='block')]
+    'cond_cfg',
+    [
+        pytest.param(None, marks=pytest.mark.long),
+        dict(num_experts=4),
+        pytest.param(dict(num_experts=4, share='block'), marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.parametrize('name', SMALL)
 def test_stages_that_no_output_needs_may_be_in_the_checkpoint(name, cond_cfg, load):

@@ -103,7 +103,13 @@ def test_with_what_the_warning_says_the_features_are_those_of_the_weights(conver
     assert torch.equal(mended, original)
 
 
-@pytest.mark.parametrize('network', SMALL)
+@pytest.mark.parametrize(
+    'network',
+    [
+        pytest.param(network, marks=() if 'mobilenet' in network else pytest.mark.long)
+        for network in SMALL
+    ],
+)
 def test_other_families(network, converted, warned):
     library, arch = network.split()
     config = SOURCES[library][arch].backbone
