@@ -116,6 +116,7 @@ class Training:
 
 def _train(args: Sequence[str], log: Path, before: Callable[[], None] | None) -> None:
     os.setpgrp()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what runs in background
     file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
