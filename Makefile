@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 
 help:
 	@echo 'make demo     train a static SSD and its CondConv twin on a small data set (some minutes)'
-	@echo 'make test     check format and style, run the tests (5 minutes)'
+	@echo 'make test     check format and style, run the tests (4 minutes)'
 	@echo 'make test-long  run the tests that take longer, more random examples, a real browser'
 	@echo 'make faults   put faults into the package one at a time, list those that the tests miss'
 	@echo 'make browser  install Chromium, by apt-get, for the tests of the web pages'
