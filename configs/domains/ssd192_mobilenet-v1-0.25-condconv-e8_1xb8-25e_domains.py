@@ -1,4 +1,4 @@
-_base_ = './ssd192_mobilenet-v1-0.5_1xb16-25e_domains.py'
+_base_ = './ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 
 model = dict(
     backbone=dict(cond_cfg=dict(num_experts=8)),

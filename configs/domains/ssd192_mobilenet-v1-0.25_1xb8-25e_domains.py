@@ -31,7 +31,7 @@ model = dict(
     test_cfg=dict(nms=dict(iou_threshold=0.45)),
 )
 
-# 25 epochs * 79 steps of 16 images = 1,975 steps
+# 25 epochs * 158 steps of 8 images = 3,950 steps
 max_epochs = 25
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
 val_cfg = dict(type='ValLoop')
@@ -54,5 +54,5 @@ param_scheduler = [
     ),
 ]
 default_hooks = dict(
-    logger=dict(interval=79), checkpoint=dict(max_keep_ckpts=2, save_best='coco/domain_mAP')
+    logger=dict(interval=158), checkpoint=dict(max_keep_ckpts=2, save_best='coco/domain_mAP')
 )
