@@ -1,4 +1,4 @@
-"""One image in an exported file: the static twin beside CondConv beside frozen routing.
+"""One image in an exported file: the static twin beside frozen, merged and whole CondConv.
 
     python -m benchmarks.exported --out work_dirs/exported
 
@@ -19,6 +19,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,7 +29,12 @@ from condconv_det.analysis import image_size, read_config
 from condconv_det.analysis.configs import build_model
 from condconv_det.analysis.interleave import interleave
 from condconv_det.analysis.routing import RoutingRecorder
-from condconv_det.deploy import ExportableDetector, freeze_routing, mean_routing
+from condconv_det.deploy import (
+    ExportableDetector,
+    freeze_routing,
+    mean_routing,
+    merge_experts,
+)
 from condconv_det.deploy.check import (
     MAX_PIXELS,
     MAX_SCORE,
@@ -49,9 +55,10 @@ NETWORKS = {
     'SSDLite-MobileNetV2': 'ssd/ssdlite_mobilenet-v2-scratch{}_8xb24-600e_coco.py',
     'RetinaNet-EfficientNet-B0': 'bccd/retinanet_effb0{}_1xb8-60e_bccd.py',
 }
-STATIC, FROZEN, ROUTED, HALF, INT8 = FILES = (
+STATIC, FROZEN, MERGED, ROUTED, HALF, INT8 = FILES = (
     'static',
     'frozen',
+    'CondConv, merged to 2 experts',
     'CondConv',
     'CondConv, float16 experts',
     'CondConv, int8 experts',
@@ -74,6 +81,7 @@ def write_files(config: str, folder: Path) -> dict[str, Path]:
         size = tuple(-(-side // divisor) * divisor for side in image_size(cfg))
         _see_images(models[name], size)
     models[FROZEN] = freeze_routing(models[ROUTED], _mean_routing(models[ROUTED], size))
+    models[MERGED] = merge_experts(models[ROUTED], _two_routings(models[ROUTED]), tolerance=1e-3)
     detectors = {name: ExportableDetector(model, size) for name, model in models.items()}
     files = {name: folder / f'{index}.onnx' for index, name in enumerate(FILES)}
     image = random_images(1, size)
@@ -113,6 +121,15 @@ def _mean_routing(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
         model(_normalised(model, random_images(2, size)), mode='tensor')
     recorder.end_batch(2)
     return mean_routing(recorder.pop())
+
+
+def _two_routings(model: nn.Module) -> dict[str, np.ndarray]:
+    """Routing weights of two images that are routed unlike, which two experts mix."""
+    weights = {}
+    for name, router in RoutingRecorder(model).routers.items():
+        away = np.resize([0.2, -0.2], router.fc.out_features)
+        weights[name] = np.stack([0.5 + away, 0.5 - away])[:, None]
+    return weights
 
 
 def _normalised(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

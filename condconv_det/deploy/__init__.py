@@ -5,6 +5,7 @@ from .export import Export, ExportError, export_detector
 from .exportable import ExportableDetector
 from .fold_batch_norm import fold_batch_norm
 from .freeze_routing import freeze_routing, mean_routing
+from .merge_experts import merge_experts
 from .write import SUFFIXES
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     'fold_batch_norm',
     'freeze_routing',
     'mean_routing',
+    'merge_experts',
 ]

@@ -10,13 +10,19 @@ from torch import Tensor, nn
 
 from condconv_det.analysis.configs import build_model
 from condconv_det.data.check_coco import read_coco
+from condconv_det.layers import CondConv2d
 from condconv_det.weights.files import written_whole
 from condconv_det.weights.trained import read_trained
 
+from .agreement import agreement
 from .check import Comparison, Run, compare, open_file, random_images, read_images
-from .exportable import ExportableDetector
+from .exportable import ExportableDetector, check_exportable
+from .merge_experts import merge_experts
+from .site_images import SiteImages, predict, record_routing, some_images
 from .write import SUFFIXES, Say, check_environment, write_export
 
+# from the largest to the smallest that is tried; by the last experts are as good as whole
+TOLERANCES = (0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01, 0.005)
 OPEN_BATCHES = (1, 2, 5)  # that a file for any batch is tried with
 
 
@@ -25,11 +31,32 @@ class ExportError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Merged:
+    """What `merge_experts` made of a network.
+
+    Args:
+        before, after: parameters of all experts.
+        images: whose routing weights it went by.
+        agreement: of the detections in them with the network's before, 0 to 1.
+    """
+
+    before: int
+    after: int
+    images: int
+    agreement: float
+
+
+@dataclass(frozen=True)
 class Export:
-    """A file, and how it compared with PyTorch."""
+    """A file, and how it compared with PyTorch.
+
+    Args:
+        merged: None where experts are as they were trained.
+    """
 
     file: Path
     comparisons: list[Comparison]
+    merged: Merged | None = None
 
 
 def export_detector(
@@ -41,6 +68,7 @@ def export_detector(
     size: tuple[int, int],
     with_nms: bool = False,
     half_experts: bool = False,
+    least_agreement: float | None = None,
     image_files: Sequence[Path] = (),
     say: Say = lambda stage: None,
 ) -> Export:
@@ -54,7 +82,10 @@ def export_detector(
         size: height and width.
         with_nms: whether to suppress overlapping boxes in the file.
         half_experts: whether experts are kept in float16.
-        image_files: real images to compare on; empty for the first of the config's test set.
+        least_agreement: merges experts as far as detections agree by this much with those of the
+            network before, see `agreement`; None leaves the experts as they are.
+        image_files: real images to compare on, and to merge experts by; empty for the first of the
+            config's test set, and some of its validation set.
         say: is told of each stage as it begins.
 
     Raises:
@@ -63,7 +94,7 @@ def export_detector(
         OSError: there is no such checkpoint or image, or `out` can't be written.
         CheckpointError: the checkpoint is damaged or does not fit the config.
         ExportError: PyTorch or ONNX does not take the network; or file and PyTorch differ by more
-            than 0.5 pixels or 0.001 of a score.
+            than 0.5 pixels or 0.001 of a score; or no merging keeps to `least_agreement`.
     """
     if format not in SUFFIXES:
         raise ValueError(f'format must be one of {", ".join(SUFFIXES)}, got {format!r}')
@@ -72,6 +103,11 @@ def export_detector(
     check_environment(format)
     say('building the detector')
     model, classes = load_detector(cfg, checkpoint)
+    check_exportable(model, size, with_nms)
+    merged = None
+    if least_agreement is not None:
+        say('merging experts')
+        model, merged = _merge(cfg, model, image_files, least_agreement)
     detector = ExportableDetector(model, size, with_nms)
     real = read_images(list(image_files) or _test_images(cfg), size)
     with written_whole(out) as partial:
@@ -92,7 +128,38 @@ def export_detector(
                     f'PyTorch by {row.pixels:.2g} pixels and {row.score:.2g} of a score; allowed '
                     'are 0.5 and 0.001'
                 )
-    return Export(out, comparisons)
+    return Export(out, comparisons, merged)
+
+
+def _merge(
+    cfg: Config, model: nn.Module, image_files: Sequence[Path], least_agreement: float
+) -> tuple[nn.Module, Merged]:
+    """Merges experts by the largest of `TOLERANCES` that keeps to an agreement, by bisection."""
+    images = SiteImages(cfg, list(image_files) or some_images(cfg))
+    found, weights = record_routing(model, images, 'Routing')
+    fits: tuple[nn.Module, Merged] | None = None
+    tolerances = list(TOLERANCES)
+    while tolerances:
+        middle = len(tolerances) // 2
+        merged = merge_experts(model, weights, tolerances[middle])
+        agreed = agreement(found, predict(merged, images))
+        if agreed >= least_agreement:
+            sizes = map(_expert_parameters, (model, merged))
+            fits = merged, Merged(*sizes, len(images.files), agreed)
+            tolerances = tolerances[:middle]
+        else:
+            tolerances = tolerances[middle + 1 :]
+    if fits is None:
+        raise ExportError(
+            f'merged by a tolerance of {TOLERANCES[-1]}, experts agree by {agreed:.4f} with those '
+            f'before, on {len(images.files)} images; asked for is {least_agreement:g}'
+        )
+    return fits
+
+
+def _expert_parameters(model: nn.Module) -> int:
+    layers = (layer for layer in model.modules() if isinstance(layer, CondConv2d))
+    return sum(layer.weight.numel() for layer in layers)
 
 
 def load_detector(cfg: Config, checkpoint: Path) -> tuple[nn.Module, tuple[str, ...]]:

@@ -42,14 +42,10 @@ def freeze_routing(model: nn.Module, routing: Mapping[str, Tensor | ndarray]) ->
     for name, layer, router in routed_layers(model):
         dtype = routers[router].fc.weight.dtype  # experts may be of half precision
         weights = torch.as_tensor(routing[router], dtype=torch.float64)
-        static[layer] = _static_layer(name, layer, weights.to(layer.weight.device), dtype)
-    for parent in list(model.modules()):
-        if isinstance(getattr(parent, 'router', None), Router):
-            parent.router = None  # a block's
-        for name, child in list(parent._modules.items()):  # named_children leaves out repeats
-            if child in static:
-                setattr(parent, name, static[child])
-    return static.get(model, model)
+        static[layer] = static_layer(name, layer, weights, dtype)
+    for router in routers.values():
+        put_router(model, router, None)  # a block's
+    return put_static(model, static)
 
 
 def mean_routing(weights: Mapping[str, ndarray]) -> dict[str, ndarray]:
@@ -143,9 +139,32 @@ def _check_routing(routers: Mapping[str, Router], routing: Mapping[str, Tensor |
             )
 
 
-def _static_layer(
+def put_router(model: nn.Module, router: Router, other: nn.Module | None) -> None:
+    """Puts another router, or none, in the place of a router of a model."""
+    for owner in list(model.modules()):  # the other one may hold this one
+        if getattr(owner, 'router', None) is router:
+            owner.router = other
+
+
+def put_static(model: nn.Module, static: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """A model with static layers in the place of routed ones; the model itself may be one."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):  # named_children leaves out repeats
+            if child in static:
+                setattr(parent, name, static[child])
+    return static.get(model, model)
+
+
+def static_layer(
     name: str, layer: CondConv2d | CondLinear, routing: Tensor, dtype: torch.dtype
 ) -> nn.Module:
+    """The layer without experts that has the kernel which routing weights, [E], mix.
+
+    Raises:
+        ValueError: no static layer pads as `layer`, which is named `name`, does.
+    """
+    routing = routing.to(layer.weight.device)
+
     def mix(experts: nn.Parameter) -> nn.Parameter:
         mixed = torch.tensordot(routing, experts.detach().double(), dims=1).to(dtype)
         return nn.Parameter(mixed, experts.requires_grad)

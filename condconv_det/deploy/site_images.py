@@ -1,4 +1,4 @@
-"""A site's images: which they are, and as a network gets them."""
+"""Images that a network is adapted to: which they are, and what it makes of them."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
+from mmengine.structures import BaseDataElement
+from numpy import ndarray
+from rich.progress import track
+from torch import nn
 
 from condconv_det.analysis.configs import errors_named
+from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.analysis.routing_records import group_by_attribute
 from condconv_det.engine.dataset_check_hook import leaf_datasets
 from condconv_det.weights.fit import listing
@@ -32,15 +38,8 @@ def images_by_key(
         ValueError: there is no such data set, it is not COCO json, the key makes no groups, or a
             value of `only` is not there.
     """
-    loader = cfg.get(f'{split}_dataloader')
-    if not loader:
-        raise ValueError(f'{cfg.filename} has no {split}_dataloader, whose images would be grouped')
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    with errors_named(f'config {cfg.filename}'):
-        datasets = list(leaf_datasets(DATASETS.build(loader.dataset)))
     found: dict[str, list[Path]] = {}
-    for dataset in datasets:
-        infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    for dataset, infos in _datasets(cfg, split):
         grouping = group_by_attribute(dataset, infos, key)
         for index, name in enumerate(grouping.groups):
             files = [Path(infos[image]['img_path']) for image in grouping.images(index)]
@@ -49,6 +48,28 @@ def images_by_key(
     if unknown:
         raise ValueError(f'no image has {key} {listing(unknown)}; there are {listing(found)}')
     return {name: files for name, files in found.items() if only is None or name in only}
+
+
+def some_images(cfg: Config, split: str = 'val', limit: int = 200) -> list[Path]:
+    """Images of a config's data set, evenly spaced, at most `limit` of them.
+
+    Raises:
+        ValueError: there is no such data set.
+    """
+    files = [Path(info['img_path']) for _, infos in _datasets(cfg, split) for info in infos]
+    return files[:: -(-len(files) // limit)]
+
+
+def _datasets(cfg: Config, split: str) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """The data sets of a split, each with its images' records."""
+    loader = cfg.get(f'{split}_dataloader')
+    if not loader:
+        raise ValueError(f'{cfg.filename} has no {split}_dataloader, whose images are needed')
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    with errors_named(f'config {cfg.filename}'):
+        datasets = list(leaf_datasets(DATASETS.build(loader.dataset)))
+    for dataset in datasets:
+        yield dataset, [dataset.get_data_info(index) for index in range(len(dataset))]
 
 
 def images_of_folder(files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -77,3 +98,37 @@ class SiteImages:
         for part in np.array_split(np.arange(len(self.files)), count):
             samples = [dict(img_path=str(self.files[index]), img_id=int(index)) for index in part]
             yield pseudo_collate(list(map(self.pipeline, samples)))
+
+
+@torch.no_grad()
+def record_routing(
+    model: nn.Module, images: SiteImages, what: str
+) -> tuple[list[BaseDataElement], dict[str, ndarray]]:
+    """What a routed network finds in images, and its routing weights, [N, C, E] by layer.
+
+    Args:
+        what: the title of the progress bar.
+
+    Raises:
+        ValueError: a router does not answer once for each image.
+    """
+    recorder = RoutingRecorder(model)
+    found = []
+    with recorder:
+        for batch in track(images.batches(), what, len(images.files)):
+            found += model.test_step(batch)
+            recorder.end_batch(1)
+    weights = recorder.pop()
+    silent = recorder.routers.keys() - weights.keys()
+    if silent:
+        raise ValueError(
+            f'{type(model).__name__} has routers that do not answer once for each image, so that '
+            f'there is no mean over images: those of {listing(silent)}'
+        )
+    return found, weights
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: SiteImages) -> list[BaseDataElement]:
+    """What a network finds in images, one at a time."""
+    return [sample for batch in images.batches() for sample in model.test_step(batch)]

@@ -11,21 +11,17 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.structures import BaseDataElement
-from numpy import ndarray
-from rich.progress import track
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condconv_det.analysis.configs import build_model
-from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.weights.files import folder_written_whole, write_checkpoint
 from condconv_det.weights.fit import listing
 from condconv_det.weights.trained import read_trained
 
 from .agreement import agreement, outputs_error, raw_maps
 from .freeze_routing import check_freezable, freeze_routing, kernel_spread, mean_routing
-from .site_images import SiteImages
+from .site_images import SiteImages, predict, record_routing
 from .static_config import static_config
 
 LIMIT = 0.7  # of agreement; docs/sites.md says what it is and where it comes from
@@ -96,11 +92,11 @@ def freeze_sites(
         model.to(get_device())
         for name, files in groups.items():
             images = SiteImages(cfg, files)
-            expected, routing = _record(model, images, name)
+            expected, routing = record_routing(model, images, f'Routing {name}')
             frozen = freeze_routing(model, mean_routing(routing))
             network = _build_static(static_cfg, frozen, images)
             spreads = kernel_spread(model, routing)
-            agreed = agreement(expected, _predict(network, images))
+            agreed = agreement(expected, predict(network, images))
             if agreed < limit:
                 widest = max(spreads, key=spreads.__getitem__)
                 refused.append(
@@ -110,7 +106,7 @@ def freeze_sites(
                 continue
             if renew_norms:
                 renew_statistics(network, images)
-                agreed = agreement(expected, _predict(network, images))
+                agreed = agreement(expected, predict(network, images))
             site = Site(
                 images=len(files),
                 kernels_vary=_root_mean_square(spreads),
@@ -151,32 +147,6 @@ def renew_statistics(model: nn.Module, images: SiteImages) -> None:
 
 def _has_statistics(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.track_running_stats
-
-
-@torch.no_grad()
-def _record(
-    model: nn.Module, images: SiteImages, name: str
-) -> tuple[list[BaseDataElement], dict[str, ndarray]]:
-    """What a routed network finds in a site's images, and its routing weights, [N, C, E]."""
-    recorder = RoutingRecorder(model)
-    found = []
-    with recorder:
-        for batch in track(images.batches(), f'Routing {name}', len(images.files)):
-            found += model.test_step(batch)
-            recorder.end_batch(1)
-    weights = recorder.pop()
-    silent = recorder.routers.keys() - weights.keys()
-    if silent:
-        raise ValueError(
-            f'{type(model).__name__} cannot be frozen: routers of {listing(silent)} do not answer '
-            'once for each image, so that there is no mean over images'
-        )
-    return found, weights
-
-
-@torch.no_grad()
-def _predict(model: nn.Module, images: SiteImages) -> list[BaseDataElement]:
-    return [sample for batch in images.batches() for sample in model.test_step(batch)]
 
 
 @torch.no_grad()

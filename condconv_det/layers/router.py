@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 ACTIVATIONS = ('sigmoid', 'softmax')
 
 
+def sum_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each channel's mean; the gradient of `mean` would be divided place by place."""
+    return x.sum((2, 3), dtype=dtype) / (x.shape[2] * x.shape[3])
+
+
+def export_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each channel's mean as one operation, which runtimes have in their own memory layouts."""
+    return F.adaptive_avg_pool2d(x.to(dtype), 1).flatten(1)
+
+
 class Router(nn.Module):
     """Global average pool, linear, sigmoid: the routing weights of each example.
 
@@ -37,6 +47,8 @@ class Router(nn.Module):
     Raises:
         ValueError: an argument is out of range, or the input of another shape.
     """
+
+    pool = staticmethod(sum_pool)  # a copy that is exported sets its own
 
     def __init__(
         self,
@@ -80,7 +92,7 @@ class Router(nn.Module):
         # at least float32; not torch.promote_types, which torch 2.1 cannot compile
         dtype = torch.float64 if self.fc.weight.dtype == torch.float64 else torch.float32
         with without_autocast(self.fc.weight):
-            logits = _pool(x, dtype) if x.dim() == 4 else x.to(dtype)
+            logits = self.pool(x, dtype) if x.dim() == 4 else x.to(dtype)
             if self.hierarchical:
                 if previous is None:
                     previous = logits.new_zeros(logits.shape[0], self.fc.out_features)
@@ -96,11 +108,6 @@ class Router(nn.Module):
     def extra_repr(self) -> str:
         hierarchical = ', hierarchical' if self.hierarchical else ''
         return f'activation={self.activation}, temperature={self.temperature}{hierarchical}'
-
-
-def _pool(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Each channel's mean; the gradient of `mean` would be divided place by place."""
-    return x.sum((2, 3), dtype=dtype) / (x.shape[2] * x.shape[3])
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Both functions here take the arguments of `cond_conv2d`, unchecked, and return t
 be of a narrower type than x and are widened before they are mixed.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +16,10 @@ from torch.nn.modules.utils import _pair
 from .cond_conv2d import Size
 from .kernels import mix_kernels
 from .padding import same_padding
+
+# see `single_image_conv2d`
+SMALL_MAP = 32  # places
+FEW_EXPERTS = 3
 
 
 def single_image_conv2d(
@@ -27,7 +32,12 @@ def single_image_conv2d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Convolves a batch of one: one kernel is mixed, and an ordinary convolution runs with it.
+    """Convolves a batch of one: by a kernel that is mixed, or by all experts where that is faster.
+
+    A runtime lays out kernels that do not change when it loads them, and computes with these
+    faster. So all experts run, each on the input times its routing weight, where the output has few
+    places, and each by itself, its output times the weight, where a depthwise layer has few
+    experts. That takes E times the multiply-adds where these cost less than the mixing.
 
     Args:
         x: [1, Cin, H, W].
@@ -38,13 +48,25 @@ def single_image_conv2d(
     Returns:
         [1, Cout, H', W'].
     """
-    kernel = mix_kernels(routing, weight.to(x.dtype))[0]
+    weight = weight.to(x.dtype)
     if bias is not None and bias.dim() == 2:
-        bias = routing[0] @ bias
+        bias = (routing @ bias).flatten()
     left, right, top, bottom = _sides(x, weight, stride, padding, dilation)
     if (left, top) != (right, bottom):
         x, left, top = F.pad(x, (left, right, top, bottom)), 0, 0
-    return F.conv2d(x, kernel, bias, stride, (top, left), dilation, groups)
+    how = stride, (top, left), dilation, groups
+    if groups == x.shape[1] == weight.shape[1] and len(weight) <= FEW_EXPERTS:
+        outputs = [F.conv2d(x, kernel, None, *how) for kernel in weight]
+        y = sum(one * y for one, y in zip(routing.unbind(1), outputs))
+        return y if bias is None else y + bias[:, None, None]
+    padded = x.shape[-2] + 2 * top, x.shape[-1] + 2 * left
+    size = valid_size(padded, weight.shape[-2:], _pair(stride), _pair(dilation))
+    if groups == 1 and math.prod(size) <= SMALL_MAP:
+        x = (routing[..., None, None, None] * x[:, None]).flatten(1, 2)
+        kernel = weight.transpose(0, 1).flatten(1, 2)
+    else:
+        kernel = (routing @ weight.flatten(1)).view(weight.shape[1:])
+    return F.conv2d(x, kernel, bias, *how)
 
 
 def tap_by_tap(x: Tensor, kernel: Tensor, stride: list[int], dilation: list[int]) -> Tensor:

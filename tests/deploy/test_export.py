@@ -1,6 +1,7 @@
 """Files as `tools/export.py` writes them, each of which it has compared with PyTorch itself."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -89,20 +90,48 @@ def expert_counts(model):
     return [layer.weight.numel() for layer in model.modules() if isinstance(layer, CondConv2d)]
 
 
-def test_a_file_for_one_image_runs_ordinary_convolutions_with_kernels_mixed_once(
-    one_image_file, small_detector
-):
-    file = onnx.load(one_image_file)
+def kernels_of(file):
+    """How many convolutions of an ONNX file have constant kernels, and how many mixed ones."""
+    file = onnx.load(file)
     constants = {tensor.name for tensor in file.graph.initializer}
-    kernels = Counter(
+    return Counter(
         'constant' if node.input[1] in constants else 'mixed'
         for node in file.graph.node
         if node.op_type == 'Conv'
     )
-    model = small_detector()
-    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
-    routed = len(expert_counts(model))
-    assert kernels == {'constant': len(layers) - routed, 'mixed': routed}
+
+
+def test_a_file_for_one_image_mixes_kernels_but_of_depthwise_layers_with_few_experts(
+    one_image_file, small_detector
+):
+    layers = [layer for layer in small_detector().modules() if isinstance(layer, torch.nn.Conv2d)]
+    routed = [layer for layer in layers if isinstance(layer, CondConv2d)]
+    depthwise = [layer for layer in routed if layer.groups > 1]
+    assert depthwise and all(layer.num_experts == 3 for layer in depthwise)
+    static = len(layers) - len(routed)
+    assert kernels_of(one_image_file) == {
+        'constant': static + 3 * len(depthwise),
+        'mixed': len(routed) - len(depthwise),
+    }
+
+
+def test_experts_are_merged_as_far_as_detections_agree(trained, run_tool, images, tmp_path, capsys):
+    pictures = [tmp_path / f'{index}.png' for index in range(3)]
+    for picture, image in zip(pictures, images):
+        cv2.imwrite(str(picture), image.permute(1, 2, 0).numpy())
+    out = tmp_path / 'merged.onnx'
+    options = ('--images', *pictures, '--out', out)
+    run_tool('export.py', *trained, '--merge-experts', '0.5', *options)
+    said = capsys.readouterr().out
+    found = re.search(r'(\S+) parameters, merged (\S+); agreement on 3 images (\S+)', said)
+    before, after, agreed = (float(number.replace(',', '')) for number in found.groups())
+    assert after < before and 0.5 <= agreed <= 1
+    assert ' merging experts\n' in said
+
+    out.unlink()
+    with pytest.raises(SystemExit, match=r'error: merged by a tolerance of 0.005, .* for is 1$'):
+        run_tool('export.py', *trained, '--merge-experts', '1', *options)
+    assert not out.exists()
 
 
 @pytest.mark.long

@@ -110,6 +110,8 @@ def test_bad_input_is_named_and_nothing_written(arguments, says, folder, run_too
         (['--format', 'tflite'], "invalid choice: 'tflite'"),
         (['--batch', '0'], "a number of at least 1, or 'dynamic', not '0'"),
         (['--batch', '-1'], "a number of at least 1, or 'dynamic', not '-1'"),
+        (['--merge-experts', '0'], "a number above 0 and up to 1, not '0'"),
+        (['--merge-experts', 'all'], "a number above 0 and up to 1, not 'all'"),
         (['--size', '0x64'], "HEIGHTxWIDTH in pixels, such as 300x300, not '0x64'"),
         (['--size', 'abc'], "HEIGHTxWIDTH in pixels, such as 300x300, not 'abc'"),
         (['--nms', 'yes'], 'unrecognized arguments: yes'),

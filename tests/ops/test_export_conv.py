@@ -61,6 +61,48 @@ def test_equals_a_loop_over_images(function, batch, layer, bias_shape):
     torch.testing.assert_close(function(*given, bias, **how), loop_over_images(*given, bias, **how))
 
 
+@pytest.mark.parametrize('experts', [1, 3, 4])
+@pytest.mark.parametrize('layer', ['pointwise', 'pointwise with stride', 'depthwise'])
+def test_one_image_gets_the_same_of_few_experts_and_of_many(layer, experts):
+    in_channels, out_channels, kernel, how = LAYERS[layer]
+    given = tensors(1, in_channels, out_channels, kernel, how.get('groups', 1), experts)
+    bias = torch.randn(out_channels, dtype=torch.float64)
+    found = single_image_conv2d(*given, bias, **how)
+    torch.testing.assert_close(found, loop_over_images(*given, bias, **how))
+
+
+class Convolutions(TorchDispatchMode):
+    """Shapes of the kernels of all convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if operation is torch.ops.aten.convolution.default:
+            self.shapes.append(tuple(args[1].shape))
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    'layer, experts, kernels',
+    [
+        ('pointwise', 3, [(8, 6, 1, 1)]),  # 9 x 8 places
+        ('pointwise with stride', 3, [(8, 18, 1, 1)]),  # 5 x 4
+        ('depthwise', 3, 3 * [(6, 1, 3, 3)]),
+        ('depthwise', 4, [(6, 1, 3, 3)]),
+    ],
+)
+def test_all_experts_run_on_small_maps_and_where_they_are_few_and_depthwise(
+    layer, experts, kernels
+):
+    in_channels, out_channels, kernel, how = LAYERS[layer]
+    given = tensors(1, in_channels, out_channels, kernel, how.get('groups', 1), experts)
+    with Convolutions() as convolutions:
+        single_image_conv2d(*given, **how)
+    assert convolutions.shapes == kernels
+
+
 @pytest.mark.parametrize('stride', [1, 2, 3])
 @pytest.mark.parametrize('function, batch', [(single_image_conv2d, 1), (any_batch_conv2d, 3)])
 def test_same_padding_is_tensorflows(function, batch, stride):

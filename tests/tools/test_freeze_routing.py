@@ -191,7 +191,7 @@ BY_DOMAIN = ('--group-by', 'domain')
         (('nowhere.py', 'trained.pth', *BY_DOMAIN), 'config nowhere.py does not exist'),
         (
             (*TRAINED, *BY_DOMAIN, '--cfg-options', 'val_dataloader=None'),
-            'config.py has no val_dataloader, whose images would be grouped',
+            'config.py has no val_dataloader, whose images are needed',
         ),
         (
             (*TRAINED, '--images', 'data/shapes/val', '--cfg-options', 'test_dataloader=None'),
