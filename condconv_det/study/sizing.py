@@ -7,7 +7,7 @@ import numpy as np
 from numpy import ndarray
 
 INPUT_SIZE = 300  # pixels a side, of configs/_base_/own/data.py
-LEAST_STEPS = 1600
+LEAST_STEPS = 1000
 SMALLEST, LARGEST = 0.05, 0.95  # quantiles of the boxes' sizes between which anchors lie
 BACKBONE_STRIDES = (4, 8, 16, 32)
 

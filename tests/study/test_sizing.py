@@ -15,8 +15,8 @@ def test_a_schedule_has_enough_steps_and_ten_validations(num_images):
     plan = plan_schedule(num_images)
     assert (plan.steps - 1) * plan.batch < num_images <= plan.steps * plan.batch
     assert plan.epochs == 10 * plan.interval
-    assert plan.epochs * plan.steps >= 1600 and plan.epochs >= 30
-    assert plan.epochs == 30 or (plan.epochs - 10) * plan.steps < 1600
+    assert plan.epochs * plan.steps >= 1000 and plan.epochs >= 30
+    assert plan.epochs == 30 or (plan.epochs - 10) * plan.steps < 1000
     assert 0.03 <= plan.momentum <= 0.1
 
 
