@@ -15,7 +15,7 @@ compat.install()
 
 from mmengine.registry import Registry  # noqa: E402  whose import compat prepares
 
-__version__ = '0.2.0'
+__version__ = '1.0.0'
 _ROOMS = ('backbones', 'deploy', 'engine', 'heads', 'layers', 'ops', 'weights')
 _PLACES = {'CondConv2d': 'layers', 'Router': 'layers', 'cond_conv2d': 'ops'}
 __all__ = [*_PLACES, *_ROOMS]

@@ -50,14 +50,15 @@ def to_markdown(
     command = f'python tests/faults.py --tests {tests}'
     parts = [
         '# Faults that the tests catch',
-        'Each fault was put into the package by itself, and the tests of its room were run. Rows\n'
-        'name the first test that failed; (long) is one of those that take minutes. Written by',
+        f'Do the tests notice a mistake? {len(faults)} mistakes were put into the package, one at a'
+        ' time, and the tests of\nits room were run. A row names the first test that failed; (long)'
+        ' is one of those that take minutes.\nWritten by',
         f'    {command} --only {only!r}' if only else f'    {command}',
     ]
     if any(
         verdict(found.get(f.id, {})) == 'not tried' for found in suites.values() for f in faults
     ):
-        parts.append('Not tried: the run was ended before its turn came.')
+        parts.append('*Not tried* means that the run was ended before its turn came.')
     for name, found in suites.items():
         head = [f'room, {name}', 'faults', 'caught', 'missed', 'unknown']
         parts.append(_table(head, totals(faults, found)))

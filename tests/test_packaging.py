@@ -42,17 +42,15 @@ def for_mim(root):
 
 
 class Environment:
-    """A virtual environment that sees the packages of this one, and not the checkout."""
+    """A virtual environment with the packages of this one but ours, however that is installed."""
 
     def __init__(self, folder):
         self.folder = folder
         subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder / 'venv'], check=True)
         (site_packages,) = folder.glob('venv/lib/python*/site-packages')
-        folders = [Path(path) for path in site.getsitepackages()]
-        (site_packages / 'ours.pth').write_text('\n'.join(map(str, folders)))
-        for path in folders:  # distutils, which Python 3.12 lacks and mmengine imports
-            for hook in path.glob('distutils-precedence.pth'):
-                shutil.copy(hook, site_packages / 'setuptools.pth')
+        for path in (path for f in site.getsitepackages() for path in Path(f).glob('*')):
+            if 'condconv_det' not in path.name and not (site_packages / path.name).exists():
+                (site_packages / path.name).symlink_to(path)
 
     def python(self, *args, cwd=None):
         """Runs Python; returns the lines that it printed."""

@@ -1,6 +1,6 @@
 """mmdet's tools/test.py, or mmpretrain's for a classifier, run after condconv_det so that neither
 needs compiled mmcv. With `--backend onnx` or `--backend openvino` the checkpoint is a file of
-tools/export.py."""
+tools/export.py. Pictures of a detector (`--show-dir`) have labels as those of tools/detect.py."""
 
 import argparse
 import sys
@@ -31,17 +31,33 @@ def parse_backend() -> str:
     return args.backend
 
 
+def prepare(package: str) -> None:
+    """Has configs of detectors draw by this package's visualizer where they name mmdet's."""
+    if package != 'mmdet':
+        return
+    from mmdet.registry import VISUALIZERS
+
+    from condconv_det.analysis.pictures import Visualizer
+
+    VISUALIZERS.register_module('DetLocalVisualizer', force=True, module=Visualizer)
+
+
+def prepare_runner(package: str) -> None:
+    prepare(package)
+    from condconv_det.deploy import onnx_detector  # noqa: F401  whose runners are registered
+
+
 def main() -> None:
     backend = parse_backend()
     if backend == 'pytorch':
-        run_openmmlab_tool('test.py')
+        run_openmmlab_tool('test.py', prepare)
         return
     for option in ('--tta', '--launcher'):
         if any(arg.split('=')[0] == option for arg in sys.argv[1:]):
             sys.exit(f'error: --backend {backend} does not go with {option}')
     sys.argv += ['--cfg-options', f'runner_type={RUNNERS[backend]}']
     try:
-        run_openmmlab_tool('test.py', imports=['condconv_det.deploy.onnx_detector'])
+        run_openmmlab_tool('test.py', prepare_runner)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')
 

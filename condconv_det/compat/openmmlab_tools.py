@@ -4,9 +4,8 @@ import ast
 import io
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import redirect_stderr
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 VERSIONS = dict(mmdet='3.3.0', mmpretrain='1.2.0')
 
 
-def run_openmmlab_tool(name: str, imports: Sequence[str] = ()) -> None:
+def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda package: None) -> None:
     """Runs a script of tools/ as the main program, on this program's arguments.
 
     The script is mmpretrain's where the arguments name a classifier's config, that is one with
@@ -23,7 +22,7 @@ def run_openmmlab_tool(name: str, imports: Sequence[str] = ()) -> None:
 
     Args:
         name: of the script.
-        imports: modules that the script is to find registered.
+        prepare: is called with 'mmdet' or 'mmpretrain', whose script it is, before the script runs.
 
     Raises:
         ModuleNotFoundError: the config is a classifier's and mmpretrain is not installed.
@@ -33,9 +32,9 @@ def run_openmmlab_tool(name: str, imports: Sequence[str] = ()) -> None:
     # The scripts' parsers differ; in both, the config is the first argument that names a file.
     config = next((arg for arg in args if arg.endswith('.py') and Path(arg).is_file()), None)
     _answer_at_once(name, config)
-    script = _script(_package(config), name)
-    for module in imports:
-        import_module(module)
+    package = _package(config)
+    script = _script(package, name)
+    prepare(package)
 
     import torch
     from mmengine.dist import utils as mmengine_dist

@@ -25,6 +25,13 @@ MAX_BYTES = 20_000_000
 MAX_PIXELS = 25_000_000
 # a panel's title and buttons stand above its picture, where they'd lie over the boxes' labels
 STYLE = '.picture .image-container { padding-top: 30px }'
+# in place of a file that is no picture, a browser shows the icon of a broken one
+SCRIPT = """() => {
+    for (const [event, visibility] of [['error', 'hidden'], ['load', 'visible']])
+        document.addEventListener(event, ({target}) => {
+            if (target.tagName === 'IMG') target.style.visibility = visibility;
+        }, true);
+}"""
 
 
 @contextmanager
@@ -74,6 +81,7 @@ def _launch(page: Any, host: str, port: int) -> None:
             ssr_mode=False,
             footer_links=[],
             css=STYLE,
+            js=SCRIPT,
             quiet=True,
         )
     except OSError as error:

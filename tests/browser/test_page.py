@@ -101,6 +101,8 @@ class Page:
         self.page = page
         self.pictures, self.bars = expected
         self.input = page.locator('input[type=file]')
+        labelled = page.get_by_text('Drop an image', exact=True)
+        self.uploaded = page.locator('.block').filter(has=labelled).locator('img')
         self.score = page.get_by_label('number input for Lowest score of a box')
         self.slider = page.get_by_label('range slider for Lowest score of a box')
 
@@ -173,9 +175,11 @@ def test_a_broken_file_is_named_and_the_next_image_is_shown(page):
     reason.get_by_text('image broken.png cannot be read: its 5 bytes are none of').wait_for()
     page.comes_to_show_nothing()
     assert page.page.get_by_text('Error').count() == 0
+    assert page.uploaded.is_hidden()  # not the icon of a broken picture
     page.choose('second.png')
     page.comes_to_show('second.png', 0.3)
     assert reason.count() == 0
+    assert page.uploaded.is_visible()
 
 
 def test_titles_and_buttons_stand_above_the_pictures(page):

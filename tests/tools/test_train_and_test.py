@@ -1,9 +1,11 @@
 """The command lines that train and test, on a small set of shapes."""
 
+import re
 from pathlib import Path
 
 import cv2
 import pytest
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from condconv_det.data.shapes import make_shapes
@@ -39,7 +41,7 @@ def _in_its_folder(shapes, monkeypatch):
     monkeypatch.chdir(shapes)
 
 
-def test_trains_resumes_tests_and_draws(run_tool, capsys):
+def test_trains_resumes_tests_and_draws(run_tool, capsys, monkeypatch):
     options = ['--work-dir', 'work', '--cfg-options', *QUICK]
     run_tool('train.py', CONFIG, *options, 'train_cfg.max_epochs=1')
     first = CheckpointLoader.load_checkpoint('work/epoch_1.pth')
@@ -52,12 +54,25 @@ def test_trains_resumes_tests_and_draws(run_tool, capsys):
     second = CheckpointLoader.load_checkpoint('work/epoch_2.pth')
     assert (first['meta']['iter'], second['meta']['iter']) == (3, 6)
 
-    run_tool('test.py', CONFIG, 'work/epoch_2.pth', '--show-dir', 'pictures', *options)
+    written = []
+    plain = DetLocalVisualizer.draw_texts
+    monkeypatch.setattr(
+        DetLocalVisualizer,
+        'draw_texts',
+        lambda self, texts, *args, **kwargs: (
+            written.append(texts) or plain(self, texts, *args, **kwargs)
+        ),
+    )
+    shown = ['--show-dir', 'pictures', *options, 'default_hooks.visualization.score_thr=0.01']
+    run_tool('test.py', CONFIG, 'work/epoch_2.pth', *shown)
     assert 'bbox_mAP_copypaste' in capsys.readouterr().out
     pictures = list(Path('work').glob('*/pictures/*.jpg'))
     assert len(pictures) == 6
     # true boxes left, detections right
     assert cv2.imread(str(pictures[0])).shape == (128, 256, 3)
+    # with a class, the detections with a score too
+    assert {re.sub(r'^[a-z]+', 'class', text) for text in written} > {'class'}
+    assert all(re.fullmatch(r'[a-z]+( 0\.\d\d)?', text) for text in written)
 
 
 @pytest.mark.parametrize(
