@@ -82,8 +82,8 @@ def write_twins(
 ) -> tuple[Path, Path]:
     """Writes a detector's config for a data set, and that of its CondConv twin.
 
-    The twins differ by the switch alone. What they share with others they inherit from
-    `configs/_base_/own`.
+    The twins differ by the switch, which leaves kernels to start and to move as the static ones do.
+    What they share with others they inherit from `configs/_base_/own`.
 
     Args:
         prepared: the data set.
@@ -113,11 +113,17 @@ def write_twins(
 
 
 def _switch(kind: Detector) -> str:
-    if kind.has_pyramid:
-        return f'model = dict(backbone=dict(cond_cfg=dict(num_experts={EXPERTS})))\n'
+    experts = f"num_experts={EXPERTS}, init='one-kernel'"
+    neck = (
+        '' if kind.has_pyramid else f"\n    neck=dict(conv_cfg=dict(type='CondConv2d', {experts})),"
+    )
     return f"""model = dict(
-    backbone=dict(cond_cfg=dict(num_experts={EXPERTS})),
-    neck=dict(conv_cfg=dict(type='CondConv2d', num_experts={EXPERTS})),
+    backbone=dict(cond_cfg=dict({experts})),{neck}
+)
+# kernels start and move as the static ones do, and routers slowly: see docs/when.md
+optim_wrapper = dict(
+    constructor='CondConvOptimWrapperConstructor',
+    paramwise_cfg=dict(expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))),
 )
 """
 

@@ -14,6 +14,7 @@ from condconv_det.data.prepare import Prepared
 from condconv_det.study.twins import DETECTORS, write_twins
 
 SPLITS = ('train', 'val', 'test')
+EXPERTS = dict(num_experts=8, init='one-kernel')
 
 
 def prepared(folder, sides, num_images=77, classes=('cat', 'dog')):
@@ -62,20 +63,24 @@ def test_anchors_of_every_detector_overlap_boxes_wherever_they_lie(
 
 
 @pytest.mark.parametrize('detector', DETECTORS)
-def test_twins_differ_by_the_switch_alone(tmp_path, detector):
+def test_twins_differ_by_the_switch_and_by_how_it_learns(tmp_path, detector):
     data = prepared(tmp_path, square(30, 200))
     static, condconv = map(read, write_twins(data, tmp_path, detector, 'mine', 'mine'))
-    assert condconv.model.backbone.pop('cond_cfg') == dict(num_experts=8)
+    assert condconv.model.backbone.pop('cond_cfg') == EXPERTS
     if detector != 'retinanet':
-        assert condconv.model.neck.pop('conv_cfg') == dict(type='CondConv2d', num_experts=8)
+        assert condconv.model.neck.pop('conv_cfg') == dict(EXPERTS, type='CondConv2d')
         static.model.neck.pop('conv_cfg')
+    assert condconv.optim_wrapper.pop('constructor') == 'CondConvOptimWrapperConstructor'
+    assert condconv.optim_wrapper.pop('paramwise_cfg') == dict(
+        expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
+    )
     assert static.to_dict() == condconv.to_dict()
 
 
 def test_the_config_names_the_data_set_and_sizes_the_training(tmp_path):
     data = prepared(tmp_path, square(30, 200))
     path, _ = write_twins(data, tmp_path, 'ssd300', 'mine', 'my photos')
-    assert path.name == 'ssd300_mobilenet-v1-0.5_1xb8-160e_mine.py'
+    assert path.name == 'ssd300_mobilenet-v1-0.5_1xb8-100e_mine.py'
     text = path.read_text()
     assert text.startswith('# SSD300 on MobileNetV1 0.5 for my photos: 77 images to train on')
     lines = [line for line in text.splitlines() if str(tmp_path) not in line]
@@ -94,8 +99,8 @@ def test_the_config_names_the_data_set_and_sizes_the_training(tmp_path):
     assert cfg.train_dataloader.batch_size == 8 and cfg.model.bbox_head.num_classes == 2
     warm_up, cosine = cfg.param_scheduler
     assert (warm_up.end, warm_up.by_epoch) == (100, False)
-    assert cosine.T_max == cosine.end == cfg.train_cfg.max_epochs == 160
-    assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == 16
+    assert cosine.T_max == cosine.end == cfg.train_cfg.max_epochs == 100
+    assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == 10
     assert cfg.default_hooks.logger.interval == 10
     assert cfg.default_hooks.checkpoint.save_best == 'coco/bbox_mAP'
     assert {hook.type for hook in cfg.custom_hooks} >= {'ClassCheckHook', 'DatasetCheckHook'}

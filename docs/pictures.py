@@ -1,0 +1,60 @@
+"""Draws what the detectors of a study find in some images of its test set, side by side.
+
+    python docs/pictures.py configs/studies/domains_from-static.py work_dirs/domains_from-static \
+        static early --out docs/images/domains.png
+
+One row an image, one of each group of images, such as a domain; columns: what is there, and what
+each arm's detector of the first seed finds.
+"""
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+from mmdet.apis import init_detector
+from mmdet.registry import DATASETS
+
+from condconv_det.analysis.pictures import draw_detections
+from condconv_det.study.plan import Study
+from condconv_det.study.runs import plan_runs
+from condconv_det.weights.files import written_whole
+
+WIDTH = 1100  # pixels of the picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('study', type=Path)
+    parser.add_argument('results', type=Path, help="the study's folder")
+    parser.add_argument('arms', nargs='+')
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--score', type=float, default=0.3, help='least score drawn (%(default)s)')
+    args = parser.parse_args()
+    study = Study.fromfile(args.study)
+    runs = {run.arm: run for run in plan_runs(study, args.results) if run.seed == study.seeds[0]}
+    models = [
+        init_detector(study.arms[arm].cfg, str(runs[arm].checkpoint), device='cpu')
+        for arm in args.arms
+    ]
+    cfg = study.arms[args.arms[0]].cfg
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    key = cfg.test_evaluator.group_by
+    images = dataset.coco.loadImgs(dataset.coco.getImgIds())
+    firsts = {image[key]: index for index, image in reversed(list(enumerate(images)))}
+    rows = []
+    with TemporaryDirectory() as folder:
+        for _, index in sorted(firsts.items()):
+            one = dataset.get_subset([index])
+            (path,) = draw_detections(models, one, Path(folder), 1, args.score)
+            row = cv2.imread(str(path))
+            height = round(row.shape[0] * WIDTH / row.shape[1])
+            rows.append(cv2.resize(row, (WIDTH, height), interpolation=cv2.INTER_AREA))
+    with written_whole(args.out) as partial:
+        data = cv2.imencode(args.out.suffix, np.concatenate(rows))[1]
+        partial.write_bytes(data.tobytes())
+
+
+if __name__ == '__main__':
+    main()
