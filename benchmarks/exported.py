@@ -5,6 +5,10 @@
 Writes the files of each network, with random weights, and runs them in turns in ONNX Runtime and in
 OpenVINO, on one thread and on two. Each network's times are written as soon as they are measured,
 to results.json and as a table; a run that was cut off goes on with what is missing.
+
+    python -m benchmarks.exported --files static.onnx condconv.onnx merged.onnx
+
+does the same with files of your own, and prints their ratios to the first.
 """
 
 import argparse
@@ -254,11 +258,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--threads', nargs='+', type=at_least_one, default=[1, 2])
     parser.add_argument('--runtimes', nargs='+', choices=RUNTIMES, default=list(RUNTIMES))
     parser.add_argument('--rounds', type=at_least_one, default=30, help='(%(default)s)')
+    parser.add_argument(
+        '--files', nargs='+', type=Path, metavar='FILE', help='to measure in place of networks'
+    )
     args = parser.parse_args(argv)
     try:
         check_environment('onnx')
         for runtime in args.runtimes:
             check_runtime(runtime)
+        if args.files:
+            compare_files(args.files, args.threads, args.runtimes, args.rounds)
+            return
         results = read_results(args.out / 'results.json', machine(args.runtimes))
     except (ImportError, ValueError, OSError) as error:
         sys.exit(f'error: {error}')
@@ -269,6 +279,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(table(results['rows']))
         sys.exit(f'cut off; what was measured is in {args.out}, and the same command goes on')
     print(table(results['rows']))
+
+
+def compare_files(
+    files: Sequence[Path], threads: Sequence[int], runtimes: Sequence[str], rounds: int
+) -> None:
+    """Runs files in turns and prints their medians and ratios to the first.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f'{file} does not exist')
+    print('| file | MB | threads | runtime | ms |\n|---|---|---|---|---|')
+    for count in threads:
+        for runtime in runtimes:
+            rows = measure('', {str(file): file for file in files}, count, [runtime], rounds)
+            for row in rows:
+                print(
+                    f'| {row["file"]} | {row["megabytes"]:.1f} | {count} | {RUNTIMES[runtime][0]} '
+                    f'| {_cell(row, rows[0])} |',
+                    flush=True,
+                )
 
 
 def measure_network(network: str, results: dict[str, Any], args: argparse.Namespace) -> None:

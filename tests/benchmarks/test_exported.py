@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 
 import onnx
@@ -58,6 +59,18 @@ def test_each_file_has_its_times_or_the_reason_why_not(files, tmp_path, monkeypa
     out = capsys.readouterr().out
     assert f'SSD128-0.5, 2, onnx, {exported.FROZEN}' in out
     assert out.rstrip().endswith((tmp_path / 'out/table.md').read_text().rstrip())
+
+
+def test_files_of_ones_own_are_compared_with_the_first(files, tmp_path, capsys):
+    named = [str(files[name]) for name in (exported.STATIC, exported.ROUTED, exported.INT8)]
+    options = ['--runtimes', 'onnx', '--rounds', '2', '--threads', '1']
+    exported.main(['--files', *named, *options])
+    first, second, broken = capsys.readouterr().out.splitlines()[2:]
+    assert first.startswith(f'| {named[0]} | 0.0 | 1 | ONNX Runtime | ') and '(' not in first
+    assert re.fullmatch(r'.*/3.onnx .* ONNX Runtime \| \d+\.\d \(\d+\.\d\d\) \|', second)
+    assert broken.endswith('| not taken |')
+    with pytest.raises(SystemExit, match='error: .*nowhere.onnx does not exist'):
+        exported.main(['--files', str(tmp_path / 'nowhere.onnx'), *options])
 
 
 def test_a_table_has_medians_and_ratios_to_the_static_twin_round_by_round():
