@@ -1,12 +1,15 @@
 """Draws what the detectors of a study find in some images of its test set, side by side.
 
     python docs/pictures.py configs/studies/domains_from-static.py work_dirs/domains_from-static \
-        static early --out docs/images/domains.png
+        static early --out docs/images/domains.jpg
 
 One row an image, one of each group of images, such as a domain; columns: what is there, and what
 each arm's detector of the first seed finds.
 """
 
+import condconv_det  # noqa: F401  mmdet imports only after it
+
+# isort: split
 import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +20,12 @@ from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
 
 from condconv_det.analysis.pictures import draw_detections
+from condconv_det.analysis.routing_records import group_by_attribute
 from condconv_det.study.plan import Study
 from condconv_det.study.runs import plan_runs
 from condconv_det.weights.files import written_whole
 
-WIDTH = 1100  # pixels of the picture
+WIDTH = 800  # pixels of the picture
 
 
 def main() -> None:
@@ -41,18 +45,20 @@ def main() -> None:
     cfg = study.arms[args.arms[0]].cfg
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     key = cfg.test_evaluator.group_by
-    images = dataset.coco.loadImgs(dataset.coco.getImgIds())
-    firsts = {image[key]: index for index, image in reversed(list(enumerate(images)))}
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    grouping = group_by_attribute(dataset, infos, key)
     rows = []
     with TemporaryDirectory() as folder:
-        for _, index in sorted(firsts.items()):
-            one = dataset.get_subset([index])
+        for group in range(len(grouping.groups)):
+            one = dataset.get_subset([int(grouping.images(group)[0])])
             (path,) = draw_detections(models, one, Path(folder), 1, args.score)
             row = cv2.imread(str(path))
             height = round(row.shape[0] * WIDTH / row.shape[1])
             rows.append(cv2.resize(row, (WIDTH, height), interpolation=cv2.INTER_AREA))
     with written_whole(args.out) as partial:
-        data = cv2.imencode(args.out.suffix, np.concatenate(rows))[1]
+        data = cv2.imencode(args.out.suffix, np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 60])[
+            1
+        ]
         partial.write_bytes(data.tobytes())
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mmcv
 import numpy as np
+import torch
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
@@ -44,7 +45,7 @@ def draw_detections(
 
     Args:
         models: detectors of mmdet with their data preprocessors, left to right.
-        dataset: its pipeline loads annotations.
+        dataset: of mmdet; the boxes are those of its annotations.
         out_dir: gets one PNG an image, under the image's name; made if need be.
         num_pictures: from the first image on; no more than there are.
         score_thr: boxes that score less are not drawn.
@@ -61,11 +62,11 @@ def draw_detections(
             image = mmcv.imread(sample.img_path, channel_order='rgb')
             factor = -(-min_width // image.shape[1])
             image = mmcv.imrescale(image, factor, interpolation='nearest')
-            # The pipeline scales true boxes with the image; detections are in the file's pixels.
-            width_scale, height_scale = sample.scale_factor
-            true_boxes = sample.gt_instances.bboxes.cpu()
-            sample.gt_instances.bboxes = (
-                true_boxes * factor / true_boxes.new_tensor([width_scale, height_scale] * 2)
+            # not the pipeline's, which scales them with the image, or does not, by its order
+            true = dataset.get_data_info(index)['instances']
+            sample.gt_instances = InstanceData(
+                bboxes=torch.tensor([each['bbox'] for each in true]).view(-1, 4) * factor,
+                labels=torch.tensor([each['bbox_label'] for each in true], dtype=torch.long),
             )
             sample.pred_instances.bboxes = sample.pred_instances.bboxes * factor
             for of_truth in (False,) if columns else (True, False):
