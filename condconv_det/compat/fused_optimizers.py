@@ -1,6 +1,7 @@
 """torch < 2.4 has fused optimizers on GPUs alone; the recipes ask for AdamW's wherever they run."""
 
 from collections.abc import Iterable
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 class FusedOnGPUs(torch.optim.AdamW):
     """AdamW that takes `fused=True` on any device, and heeds it on GPUs."""
 
+    @wraps(torch.optim.AdamW.__init__)  # those who look for defaults find AdamW's
     def __init__(
         self, params: Iterable, *args: Any, fused: bool | None = None, **kwargs: Any
     ) -> None:

@@ -6,9 +6,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from condconv_det.deploy.write import METADATA
+from condconv_det.deploy.write import METADATA, check_environment
 
 exported = pytest.importorskip('benchmarks.exported', exc_type=ImportError)  # needs onnxruntime
+try:
+    check_environment('onnx')
+except ImportError as error:
+    pytest.skip(str(error), allow_module_level=True)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Recipes ask for AdamW's fused form on any torch and device."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -16,6 +17,11 @@ def test_on_a_cpu_of_an_old_torch_it_is_left_out(grouped):
     params = [dict(params=[p]) for p in network.parameters()] if grouped else network.parameters()
     optimizer = FusedOnGPUs(params, lr=1e-3, fused=True)
     assert optimizer.defaults['fused'] is None and optimizer.defaults['lr'] == 1e-3
+
+
+def test_it_shows_the_defaults_of_adamw():
+    own, theirs = map(inspect.signature, (FusedOnGPUs, torch.optim.AdamW))
+    assert own.parameters['weight_decay'] == theirs.parameters['weight_decay']
 
 
 @pytest.mark.gpu
