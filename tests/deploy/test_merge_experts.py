@@ -100,6 +100,21 @@ def test_where_one_kernel_is_enough_the_layer_is_static():
     )
 
 
+@pytest.mark.parametrize('share', ['layer', 'block', 'network'])
+@torch.no_grad()
+def test_a_network_that_routes_all_images_alike_loses_its_routers(share, settle):
+    x = torch.randn(3, 3, 64, 64).double()
+    cond_cfg = dict(num_experts=4, share=share)
+    model = MODELS.build(dict(type='CondConvResNet', depth=18, cond_cfg=cond_cfg))
+    for router in (module for module in model.modules() if isinstance(module, Router)):
+        nn.init.zeros_(router.fc.weight)
+    settle(model.double(), x)
+    expected, weights = recorded(model, x)
+    merged = merge_experts(model, weights, EXACT)
+    assert not any(isinstance(module, Router | CondConv2d) for module in merged.modules())
+    assert_same(merged(x), expected)
+
+
 @torch.no_grad()
 def test_a_layer_of_which_no_expert_can_be_left_out_stays_as_it_is():
     layer, weights, _ = layer_and_weights()
