@@ -55,10 +55,9 @@ def main() -> None:
             row = cv2.imread(str(path))
             height = round(row.shape[0] * WIDTH / row.shape[1])
             rows.append(cv2.resize(row, (WIDTH, height), interpolation=cv2.INTER_AREA))
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 60]
+    _, data = cv2.imencode(args.out.suffix, np.concatenate(rows), quality)
     with written_whole(args.out) as partial:
-        data = cv2.imencode(args.out.suffix, np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 60])[
-            1
-        ]
         partial.write_bytes(data.tobytes())
 
 

@@ -21,7 +21,7 @@ from .merge_experts import merge_experts
 from .site_images import SiteImages, predict, record_routing, some_images
 from .write import SUFFIXES, Say, check_environment, write_export
 
-# from the largest to the smallest that is tried; by the last experts are as good as whole
+# of `merge_experts`, from the largest that is tried to the smallest
 TOLERANCES = (0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01, 0.005)
 OPEN_BATCHES = (1, 2, 5)  # that a file for any batch is tried with
 
@@ -103,9 +103,9 @@ def export_detector(
     check_environment(format)
     say('building the detector')
     model, classes = load_detector(cfg, checkpoint)
-    check_exportable(model, size, with_nms)
     merged = None
     if least_agreement is not None:
+        check_exportable(model, size, with_nms)  # before it takes long
         say('merging experts')
         model, merged = _merge(cfg, model, image_files, least_agreement)
     detector = ExportableDetector(model, size, with_nms)

@@ -1,6 +1,7 @@
 # Six looks of the same objects: static, CondConv as the paper has it, CondConv from block 1 on
-# whose experts start as one kernel, the same with experts that move as a plain kernel does, and
-# the static network widened to the latter's cost; each at its best learning rate.
+# whose experts start as one kernel, the same with experts that move as a plain kernel does, that
+# with routers at a tenth of the rate, and the static network widened to the cost of experts from
+# block 1 on; each at its best learning rate.
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static'
@@ -16,6 +17,12 @@ early = {
 matched = {
     'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
     'optim_wrapper.paramwise_cfg': dict(expert_lr_mult='matched'),
+}
+slow_routers = {
+    **matched,
+    'optim_wrapper.paramwise_cfg': dict(
+        expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
+    ),
 }
 
 
@@ -35,6 +42,7 @@ arms = {
     'paper': dict(config=condconv),
     'early': dict(config=condconv, cfg_options=early),
     'early_matched': dict(config=condconv, cfg_options={**early, **matched}),
+    'early_slow-routers': dict(config=condconv, cfg_options={**early, **slow_routers}),
     'static_same-madds': dict(
         config=static,
         equal_cost=dict(to='early_matched', by='multiply_adds', variants=widths),
