@@ -67,7 +67,7 @@ def draw_differences(studies: dict[str, Results], out: Path) -> None:
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.invert_yaxis()
     baselines = ', '.join(f'{results.baseline} in {name}' for name, results in studies.items())
-    axes.set_xlabel(f"mAP minus the baseline's ({baselines}), with the 95 percent interval")
+    axes.set_xlabel(f"mAP minus the baseline's, with the 95 percent interval\n({baselines})")
     axes.legend()
     with written_whole(out) as partial:
         figure.savefig(partial, format='png', dpi=100)
