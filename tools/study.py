@@ -82,12 +82,12 @@ def main() -> None:
         study = fit_costs(study, args.out)
         threads = args.threads or max(1, torch.get_num_threads() // args.jobs)
         trainings = Trainings(TOOLS, args.out, args.jobs, threads, say)
-        write_configs(study.at_all_rates() if study.learning_rates else study, args.out)
+        write_configs(study.at_all_rates() if study.chooses_rates else study, args.out)
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f'error: {error}')
     with trainings:
         failed = {}
-        if study.learning_rates:
+        if study.chooses_rates:
             study, failed = choose_rates(study, trainings, args)
         runs = plan_runs(study, args.out)
         failed |= trainings.carry_out(runs)

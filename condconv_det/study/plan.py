@@ -18,6 +18,15 @@ from .work_dirs import MAX_KEYS, schedule_options
 
 SPLITS = ('val', 'test')
 METRICS = ('CocoMetric', 'GroupedCocoMetric')
+ARM_KEYS = (
+    'baseline',
+    'cfg_options',
+    'config',
+    'custom_hooks',
+    'equal_cost',
+    'learning_rates',
+    'start_from',
+)
 COSTS = ('multiply_adds', 'seconds_per_image')
 
 
@@ -46,6 +55,7 @@ class Arm:
         baseline: name of the arm that it is compared with.
         start_from: name of the arm whose checkpoint of the same seed it starts from; None starts as
             the config says.
+        learning_rates: from which it gets the best; none leaves the config's.
         equal_cost: what it is to cost, which `fit_costs` sees to; None is whatever it costs.
     """
 
@@ -53,6 +63,7 @@ class Arm:
     cfg: Config
     baseline: str
     start_from: str | None = None
+    learning_rates: tuple[float, ...] = ()
     equal_cost: EqualCost | None = None
 
     def annotations(self, split: str) -> str:
@@ -68,7 +79,7 @@ class Arm:
         """The arm at another learning rate, which its name says."""
         cfg = copy.deepcopy(self.cfg)
         cfg.optim_wrapper.optimizer.lr = rate
-        return replace(self, name=named(self.name, rate), cfg=cfg)
+        return replace(self, name=named(self.name, rate), cfg=cfg, learning_rates=())
 
     def groups(self, split: str) -> dict[str, ndarray]:
         """The groups of images whose mAP's mean counts, by name; none where all are one."""
@@ -89,8 +100,6 @@ class Study:
         baseline: the arm that the others are compared with, unless they name one of their own.
         seeds: one training of each arm for each.
         length: of every training, in `unit`.
-        learning_rates: from which each arm gets the one that is best on val with the first seed;
-            None leaves the configs'.
         unit: what the configs count, 'epochs' or 'iterations'.
     """
 
@@ -98,17 +107,28 @@ class Study:
     baseline: str
     seeds: tuple[int, ...]
     length: int
-    learning_rates: tuple[float, ...] | None = None
     unit: str = 'epochs'
 
+    @property
+    def chooses_rates(self) -> bool:
+        """Whether each arm gets the learning rate that is best on val with the first seed."""
+        return bool(self.arms[self.baseline].learning_rates)
+
     def at_all_rates(self) -> 'Study':
-        """Every arm at every learning rate, with the first seed; all arms at one rate first."""
+        """Every arm at each of its learning rates, with the first seed; all arms' first ones first.
+
+        An arm is compared with its baseline at the rate of the same place.
+        """
+        rates = {name: arm.learning_rates for name, arm in self.arms.items()}
         arms = [
-            replace(arm.at_rate(rate), baseline=named(arm.baseline, rate))
-            for rate in self.learning_rates
-            for arm in self.arms.values()
+            replace(
+                arm.at_rate(rates[name][place]),
+                baseline=named(arm.baseline, rates[arm.baseline][place]),
+            )
+            for place in range(len(rates[self.baseline]))
+            for name, arm in self.arms.items()
         ]
-        baseline = named(self.baseline, self.learning_rates[0])
+        baseline = named(self.baseline, rates[self.baseline][0])
         return self._of_arms(arms, baseline, self.seeds[:1])
 
     def at_rates(self, rates: Mapping[str, float]) -> 'Study':
@@ -122,7 +142,7 @@ class Study:
 
     def _of_arms(self, arms: Sequence[Arm], baseline: str, seeds: tuple[int, ...]) -> 'Study':
         by_name = {arm.name: arm for arm in arms}
-        return replace(self, arms=by_name, baseline=baseline, seeds=seeds, learning_rates=None)
+        return replace(self, arms=by_name, baseline=baseline, seeds=seeds)
 
     @classmethod
     def fromfile(cls, path: Path) -> 'Study':
@@ -162,12 +182,11 @@ class Study:
         for name in arms:
             if not re.fullmatch(r'\w[\w.-]*', name):
                 raise ValueError(f'{path}: an arm is named like a folder, got {name!r}')
-        rates = given.get('learning_rates')
-        if rates is not None:
-            _check_rates(path, rates, arms)
+        rates = _read_rates(path, given.get('learning_rates'), arms)
         ordered = _in_order_of_start(path, arms)
         read = {
-            name: _read_arm(path, name, arms, baselines[name], length, unit) for name in ordered
+            name: _read_arm(path, name, arms, baselines[name], rates[name], length, unit)
+            for name in ordered
         }
         for split in SPLITS:
             files = {arm.annotations(split) for arm in read.values()}
@@ -175,7 +194,7 @@ class Study:
                 raise ValueError(
                     f'{path}: arms are compared on one {split} set, got {sorted(files)}'
                 )
-        return cls(read, given['baseline'], tuple(seeds), length, rates and tuple(rates), unit)
+        return cls(read, given['baseline'], tuple(seeds), length, unit)
 
 
 def named(arm: str, rate: float) -> str:
@@ -183,20 +202,36 @@ def named(arm: str, rate: float) -> str:
     return f'{arm}_lr{rate:g}'
 
 
-def _check_rates(path: Path, rates: Any, arms: dict[str, dict]) -> None:
-    numbers = isinstance(rates, list | tuple) and all(
-        isinstance(rate, int | float) and rate > 0 for rate in rates
-    )
-    if not numbers or len(set(rates)) < 2:
-        raise ValueError(
-            f'{path}: learning_rates must be two or more above 0 to choose from, got {rates!r}'
+def _read_rates(path: Path, rates: Any, arms: dict[str, dict]) -> dict[str, tuple[float, ...]]:
+    """The learning rates of each arm to choose from: its own, else the study's."""
+    own = {name: arm['learning_rates'] for name, arm in arms.items() if 'learning_rates' in arm}
+    if rates is None:
+        if own:
+            raise ValueError(
+                f"{path}: arms {list(own)} have learning_rates, so the study must have the others'"
+            )
+        return dict.fromkeys(arms, ())
+    labels = {f'arm {name!r}: learning_rates': given for name, given in own.items()}
+    for label, given in {'learning_rates': rates, **labels}.items():
+        numbers = isinstance(given, list | tuple) and all(
+            isinstance(rate, int | float) and rate > 0 for rate in given
         )
+        if not numbers or len(set(given)) < 2:
+            raise ValueError(
+                f'{path}: {label} must be two or more above 0 to choose from, got {given!r}'
+            )
+        if len(given) != len(rates):
+            raise ValueError(
+                f"{path}: {label} must be as many as the study's {rates!r}, one for each, got "
+                f'{given!r}'
+            )
     started = [name for name, arm in arms.items() if arm.get('start_from')]
     if started:
         raise ValueError(
             f'{path}: learning_rates are chosen for arms that start on their own, {started} start '
             f'from others: set optimizer.lr in their cfg_options and leave learning_rates out'
         )
+    return {name: tuple(own.get(name, rates)) for name in arms}
 
 
 def _are_seeds(seeds: Any) -> bool:
@@ -247,12 +282,17 @@ def _read_equal_cost(path: Path, name: str, arms: dict[str, dict]) -> EqualCost 
 
 
 def _read_arm(
-    path: Path, name: str, arms: dict[str, dict], baseline: str, length: int, unit: str
+    path: Path,
+    name: str,
+    arms: dict[str, dict],
+    baseline: str,
+    rates: tuple[float, ...],
+    length: int,
+    unit: str,
 ) -> Arm:
     arm = arms[name]
     label = f'{path}: arm {name!r}'
-    known = ['baseline', 'cfg_options', 'config', 'custom_hooks', 'equal_cost', 'start_from']
-    check_keys(label, arm, known, required=['config'])
+    check_keys(label, arm, ARM_KEYS, required=['config'])
     config = path.parent / arm['config']
     if not config.is_file():
         raise FileNotFoundError(f'{label}: its config {config} does not exist')
@@ -268,4 +308,4 @@ def _read_arm(
         if not isinstance(evaluator, dict) or evaluator.get('type') not in METRICS:
             raise ValueError(f'{label}: {split}_evaluator must be one CocoMetric, got {evaluator}')
     equal_cost = _read_equal_cost(path, name, arms)
-    return Arm(name, cfg, baseline, arm.get('start_from'), equal_cost)
+    return Arm(name, cfg, baseline, arm.get('start_from'), rates, equal_cost)

@@ -112,11 +112,11 @@ def best_rates(study: Study, runs: Sequence[Run]) -> dict[str, float]:
     """
     on_val = {run.arm: run.measured('val') for run in runs if run.is_done}
     best = {}
-    for arm in study.arms:
-        tried = [rate for rate in study.learning_rates if named(arm, rate) in on_val]
+    for name, arm in study.arms.items():
+        tried = [rate for rate in arm.learning_rates if named(name, rate) in on_val]
         if not tried:
-            raise ValueError(f'arm {arm!r} failed at every learning rate of the study')
-        best[arm] = max(tried, key=lambda rate: on_val[named(arm, rate)])
+            raise ValueError(f'arm {name!r} failed at every learning rate of the study')
+        best[name] = max(tried, key=lambda rate: on_val[named(name, rate)])
     return best
 
 

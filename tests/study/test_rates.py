@@ -28,6 +28,25 @@ def test_every_arm_is_tried_at_every_rate_with_one_seed(read, tmp_path):
     assert [run.seed for run in plan_runs(grid, tmp_path)] == [4] * 4
 
 
+def test_an_arm_may_have_rates_of_its_own(read):
+    arms = f'dict(static={STATIC}, other=dict({STATIC}, learning_rates=(5e-4, 1e-3)))'
+    grid = read(arms=arms, learning_rates='(2e-3, 4e-3)').at_all_rates()
+    assert {name: (rate(arm), arm.baseline) for name, arm in grid.arms.items()} == {
+        'static_lr0.002': (2e-3, 'static_lr0.002'),
+        'other_lr0.0005': (5e-4, 'static_lr0.002'),
+        'static_lr0.004': (4e-3, 'static_lr0.004'),
+        'other_lr0.001': (1e-3, 'static_lr0.004'),
+    }
+
+
+def test_rates_of_arms_answer_to_the_studys(read):
+    arms = f'dict(static={STATIC}, other=dict({STATIC}, learning_rates=(5e-4, 1e-3)))'
+    with pytest.raises(ValueError, match="'other': learning_rates must be as many as the study"):
+        read(arms=arms, learning_rates='(1e-3, 2e-3, 4e-3)')
+    with pytest.raises(ValueError, match='have learning_rates, so the study must have the others'):
+        read(arms=arms)
+
+
 def pretend(run, **maps):
     """Leaves what a trained and tested run does."""
     run.work_dir.mkdir(parents=True)
