@@ -1,5 +1,6 @@
 """Config files as a command line gets them, and the networks that they describe."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def load_config(path: Path | str, options: Mapping[str, Any] | None = None) -> C
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """The network of a config, under its default scope, which stays set.
+    """The network of a config, which is not changed, under its default scope, which stays set.
 
     Raises:
         ImportError: the network needs a package that is not installed.
@@ -53,7 +54,8 @@ def build_model(cfg: Config) -> nn.Module:
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     with errors_named(f'config {cfg.filename}'):
-        return MODELS.build(cfg.model)
+        # a copy, for mmdet's detectors write into their head's config
+        return MODELS.build(copy.deepcopy(cfg.model))
 
 
 @contextmanager

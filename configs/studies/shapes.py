@@ -2,7 +2,8 @@
 # the same with experts that move as a plain kernel does and routers at a tenth of its rate,
 # CondConv as the paper has it, and the static network widened to the cost of experts from block 1
 # on; each at its best learning rate. With Adam eight experts move a kernel four times as far as the
-# same rate moves a plain one, so where nothing else sees to that their rates are a quarter.
+# same rate moves a plain one, and the head and the norms once: where nothing else sees to that,
+# rates are a quarter, and `static_fast-kernels` is the static network trained so.
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static'
@@ -23,6 +24,15 @@ slow_routers = {
         expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
     ),
 }
+# of the static network what `early` moves fast, and no more
+fast_kernels = {
+    'optim_wrapper.paramwise_cfg': dict(
+        custom_keys={
+            'conv.weight': dict(lr_mult=4.0, decay_mult=0.25),
+            'backbone.conv1': dict(lr_mult=1.0),
+        }
+    )
+}
 
 
 def widened(factor):
@@ -39,6 +49,7 @@ widths = [widened(factor / 100) for factor in (*range(50, 56), *range(56, 100, 2
 arms = {
     'static': dict(config=static),
     'early': dict(config=condconv, cfg_options=early, learning_rates=quartered),
+    'static_fast-kernels': dict(config=static, cfg_options=fast_kernels, learning_rates=quartered),
     'early_slow-routers': dict(config=condconv, cfg_options=slow_routers),
     'static_same-madds': dict(
         config=static, equal_cost=dict(to='early', by='multiply_adds', variants=widths)

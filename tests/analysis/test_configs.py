@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
@@ -84,3 +86,11 @@ def test_errors_of_a_networks_own_arguments_stay_as_they_are(config):
     model = dict(type='CondConvMobileNetV1', cond_cfg=dict(num_experts=0))
     with pytest.raises(ValueError, match='^num_experts must be an integer of at least 1'):
         build_model(Config(dict(model=model), filename=config))
+
+
+def test_a_config_is_not_changed_by_building_its_network():
+    shapes = Path(__file__).parents[2] / 'configs/shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
+    cfg = read_config(shapes)
+    before = cfg.pretty_text
+    build_model(cfg)
+    assert cfg.pretty_text == before
