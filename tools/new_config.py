@@ -5,12 +5,14 @@
 Reads COCO json, Pascal VOC or the text files of YOLO, in folders of any name; decodes each image,
 leaves out what cannot be used and names it; splits into train, val and test with near-duplicates
 in one split; and writes, sized to the set, the config of a static detector and that of its CondConv
-twin. Then it prints the commands that train and test them.
+twin. Then it prints the commands that train and test them. The first trains the backbone on drawn
+shapes: a hundred photographs are too few to learn from with nothing to start from.
 
 Faults go to stderr, one a line. Exit codes: 0, though there may be faults, 2 nothing was written.
 """
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -18,6 +20,7 @@ from pathlib import Path
 
 from condconv_det.command_line import run
 
+SHAPES = Path(__file__).parents[1] / 'configs' / 'shapes'
 DETECTORS = ('ssd300', 'ssdlite', 'retinanet')
 
 
@@ -30,6 +33,14 @@ def parse_args() -> argparse.Namespace:
         '--out', type=Path, required=True, help='folder for annotations and configs'
     )
     parser.add_argument('--detector', choices=DETECTORS, default=DETECTORS[0], help='(%(default)s)')
+    parser.add_argument(
+        '--weights',
+        default='shapes',
+        metavar='FILE',
+        help="checkpoint that the backbone starts from, such as convert_checkpoint.py's; 'shapes': "
+        "trained on drawn shapes first, by a command that is printed; 'none': from scratch "
+        '(%(default)s)',
+    )
     parser.add_argument('--images', type=Path, help='folder of the images, if not in SOURCE')
     parser.add_argument(
         '--format', choices=('coco', 'voc', 'yolo'), help='if SOURCE has boxes in several'
@@ -74,11 +85,25 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
 
+    from condconv_det.compat.checkpoints import CheckpointError
     from condconv_det.data.prepare import prepare
-    from condconv_det.study.twins import check_names, write_twins
+    from condconv_det.study import twins
 
+    tools = Path(sys.argv[0]).parent
+    drawn = Path(os.path.relpath(SHAPES / twins.DETECTORS[args.detector].drawn))
+    if args.weights == 'shapes':
+        start = Path('work_dirs', drawn.stem, f'epoch_{_epochs(drawn)}.pth')
+    else:
+        start = None if args.weights == 'none' else Path(args.weights)
     try:
-        check_names(args.detector, args.name)
+        twins.check_names(args.detector, args.name)
+        if args.weights not in ('shapes', 'none'):
+            if not start.is_file():
+                raise ValueError(
+                    f"--weights must be 'shapes', 'none' or a checkpoint, got {args.weights!r}, "
+                    'which is no file'
+                )
+            twins.check_start(args.detector, start)
         done = prepare(
             args.source,
             args.out,
@@ -91,8 +116,10 @@ def main() -> int:
             alike=args.alike,
             resplit=args.resplit,
         )
-        static, condconv = write_twins(done, args.out, args.detector, args.name, args.source.name)
-    except (ValueError, OSError) as error:
+        static, condconv = twins.write_twins(
+            done, args.out, args.detector, args.name, args.source.name, start
+        )
+    except (ValueError, OSError, CheckpointError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     for fault in done.faults:
@@ -104,17 +131,29 @@ def main() -> int:
         kept = ", the source's own" if split in done.kept_splits else ''
         print(f'{split}: {done.num_images[split]} images{kept}, boxes: {boxes}; {path}')
     print(f'near-duplicates: {done.alike} images; in two splits: {done.leaks} of val and test')
-    epochs = re.search(r'-(\d+)e_', static.name)[1]
-    tools = Path(sys.argv[0]).parent
-    checkpoint = f'work_dirs/{condconv.stem}/epoch_{epochs}.pth'
+    if args.weights == 'shapes' and start.exists():
+        print(f'The backbone starts from {start}, which is there.')
+    elif args.weights == 'shapes':
+        print('Train the backbone on drawn shapes, for features to start from:')
+        _print_commands(tools, ['make_shapes.py', 'data/shapes'], ['train.py', drawn])
     print('Train the static detector and its CondConv twin, and test:')
-    for command in (
+    checkpoint = f'work_dirs/{condconv.stem}/epoch_{_epochs(condconv)}.pth'
+    _print_commands(
+        tools,
         ['train.py', static],
         ['train.py', condconv],
         ['test.py', condconv, checkpoint],
-    ):
-        print('  python', shlex.join([str(tools / command[0]), *map(str, command[1:])]))
+    )
     return 0
+
+
+def _epochs(config: Path) -> str:
+    return re.search(r'-(\d+)e_', config.name)[1]
+
+
+def _print_commands(tools: Path, *commands: list[str | Path]) -> None:
+    for tool, *arguments in commands:
+        print('  python', shlex.join([str(tools / tool), *map(str, arguments)]))
 
 
 if __name__ == '__main__':

@@ -5,6 +5,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
 from condconv_det.data.prepare import Prepared
 from condconv_det.data.voc import SPLITS
 from condconv_det.weights.files import written_whole
@@ -24,6 +27,7 @@ class Detector:
         title: for people.
         stages: of the backbone, as `out_indices` names those at strides 4, 8, 16 and 32.
         channels: that they give.
+        drawn: config, in configs/shapes, that trains its backbone on drawn shapes.
         extra_channels: of the levels that the neck adds; none has a pyramid, whose are alike.
         head_norm: whether the head has batch norms.
     """
@@ -32,6 +36,7 @@ class Detector:
     title: str
     stages: tuple[int, ...]
     channels: tuple[int, ...]
+    drawn: str
     extra_channels: tuple[int, ...] = ()
     head_norm: bool = False
 
@@ -46,6 +51,7 @@ DETECTORS = {
         'SSD300 on MobileNetV1 0.5',
         (1, 2, 3, 4),
         (64, 128, 256, 512),
+        'ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py',
         (256, 128),
     ),
     'ssdlite': Detector(
@@ -53,6 +59,7 @@ DETECTORS = {
         'SSDLite on MobileNetV2 at 300 pixels',
         (1, 2, 4, 7),
         (24, 32, 96, 1280),
+        'ssdlite128_mobilenet-v2_1xb8-5e_shapes.py',
         (256, 128),
         head_norm=True,
     ),
@@ -61,6 +68,7 @@ DETECTORS = {
         'RetinaNet on EfficientNet-B0 at 300 pixels',
         (2, 3, 4, 5),
         (24, 40, 112, 320),
+        'retinanet128_effb0_1xb8-10e_shapes.py',
     ),
 }
 
@@ -77,8 +85,21 @@ def check_names(detector: str, name: str) -> None:
         raise ValueError(f'a data set is named by letters, digits, "_" and "-", got {name!r}')
 
 
+def check_start(detector: str, start: Path) -> None:
+    """Checks that a detector's backbone can start from the weights of a file.
+
+    Raises:
+        CheckpointError: it is no checkpoint, or does not fit the backbone.
+    """
+    base = f"_base_ = '{_base(DETECTORS[detector])}'"
+    backbone = Config.fromstring(base, '.py').model.backbone
+    init_default_scope('mmdet')
+    pretrained = dict(type='Pretrained', checkpoint=str(start), prefix='backbone.')
+    MODELS.build(dict(backbone, init_cfg=pretrained)).init_weights()
+
+
 def write_twins(
-    prepared: Prepared, out: Path, detector: str, name: str, source: str
+    prepared: Prepared, out: Path, detector: str, name: str, source: str, start: Path | None = None
 ) -> tuple[Path, Path]:
     """Writes a detector's config for a data set, and that of its CondConv twin.
 
@@ -91,6 +112,8 @@ def write_twins(
         detector: one of `DETECTORS`.
         name: of the data set, for the file names.
         source: what the configs say they were made from.
+        start: checkpoint with the weights that the backbone starts from, under `backbone.`, which
+            may come later; None starts from scratch.
 
     Raises:
         ValueError: see `check_names`.
@@ -103,13 +126,17 @@ def write_twins(
     static = out / f'{kind.name}_{tail}'
     condconv = out / f'{kind.name}-condconv-e{EXPERTS}_{tail}'
     texts = {
-        static: _static_text(prepared, kind, schedule, source),
+        static: _static_text(prepared, kind, schedule, source, start),
         condconv: f"_base_ = './{static.name}'\n\n{_switch(kind)}",
     }
     for path, text in texts.items():
         with written_whole(path) as partial:
             partial.write_text(text)
     return static, condconv
+
+
+def _base(kind: Detector) -> str:
+    return f'condconv_det::_base_/own/{kind.name}.py'
 
 
 def _switch(kind: Detector) -> str:
@@ -128,11 +155,22 @@ optim_wrapper = dict(
 """
 
 
-def _static_text(prepared: Prepared, kind: Detector, schedule: Schedule, source: str) -> str:
+def _static_text(
+    prepared: Prepared, kind: Detector, schedule: Schedule, source: str, start: Path | None
+) -> str:
     images, annotations = prepared.num_images, prepared.files['train'].parent.resolve()
     anchors = place_anchors(prepared.sides)
     write_model = _retinanet if kind.has_pyramid else _ssd
     total = schedule.epochs * schedule.steps
+    init_cfg = ''
+    if start:
+        checkpoint = f'checkpoint={str(start.resolve())!r}'
+        init_cfg = f"""
+        init_cfg=dict(
+            type='Pretrained',
+            {checkpoint},
+            prefix='backbone.',
+        ),"""
     batch = {'train': f'batch_size={schedule.batch}, '}
     loaders = '\n'.join(
         f'{split}_dataloader = dict({batch.get(split, "")}'
@@ -142,7 +180,7 @@ def _static_text(prepared: Prepared, kind: Detector, schedule: Schedule, source:
     return f"""# {kind.title} for {source}: {images['train']} images to train on, {images['val']} \
 to
 # validate and {images['test']} to test. Sized by tools/new_config.py.
-_base_ = 'condconv_det::_base_/own/{kind.name}.py'
+_base_ = '{_base(kind)}'
 
 annotations = {f'{annotations}/'!r}
 own = dict(
@@ -155,7 +193,7 @@ test_evaluator = dict(ann_file=annotations + 'test.json')
 
 # at {INPUT_SIZE} pixels, nine tenths of the boxes have sides of {anchors.smallest:.0f} to \
 {anchors.largest:.0f}
-{write_model(kind, anchors, len(prepared.classes), schedule.momentum)}
+{write_model(kind, anchors, len(prepared.classes), schedule.momentum, init_cfg)}
 # {schedule.epochs} epochs * {schedule.steps} steps of {schedule.batch} images = {total:,} steps
 max_epochs = {schedule.epochs}
 train_cfg = dict(max_epochs=max_epochs, val_interval={schedule.interval})
@@ -178,7 +216,7 @@ default_hooks = dict(
 """
 
 
-def _ssd(kind: Detector, anchors: Anchors, num_classes: int, momentum: float) -> str:
+def _ssd(kind: Detector, anchors: Anchors, num_classes: int, momentum: float, init_cfg: str) -> str:
     first = BACKBONE_STRIDES.index(anchors.strides[0])
     stages, taps = kind.stages[first:], len(kind.stages) - first
     extras = len(anchors.strides) - taps
@@ -189,7 +227,10 @@ def _ssd(kind: Detector, anchors: Anchors, num_classes: int, momentum: float) ->
     head_norm = f'\n        {norm},' if kind.head_norm else ''
     return f"""channels = {channels}
 model = dict(
-    backbone=dict(out_indices={stages}, {norm}),
+    backbone=dict(
+        out_indices={stages},
+        {norm},{init_cfg}
+    ),
     neck=dict(
         in_channels=channels[:{taps}],
         out_channels=channels,
@@ -209,7 +250,7 @@ model = dict(
 """
 
 
-def _retinanet(kind: Detector, anchors: Anchors, num_classes: int, _: float) -> str:
+def _retinanet(kind: Detector, anchors: Anchors, num_classes: int, _: float, init_cfg: str) -> str:
     first = BACKBONE_STRIDES.index(anchors.strides[0])
     stages, channels = kind.stages[first:], kind.channels[first:]
     # two sizes an octave, up to one that overlaps the largest boxes by two thirds
@@ -217,7 +258,9 @@ def _retinanet(kind: Detector, anchors: Anchors, num_classes: int, _: float) -> 
     levels = min(max(1 + math.ceil(octaves), 3, len(stages)), 5)
     strides = [anchors.strides[0] * 2**level for level in range(levels)]
     return f"""model = dict(
-    backbone=dict(out_indices={stages}),
+    backbone=dict(
+        out_indices={stages},{init_cfg}
+    ),
     neck=dict(in_channels={list(channels)}, num_outs={levels}),
     bbox_head=dict(
         num_classes={num_classes},

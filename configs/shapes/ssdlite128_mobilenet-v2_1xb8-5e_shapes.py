@@ -18,3 +18,4 @@ model = dict(
         act_cfg=dict(type='ReLU6'),
     ),
 )
+optim_wrapper = dict(optimizer=dict(lr=4e-3))

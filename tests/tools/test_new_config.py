@@ -1,14 +1,20 @@
 """From images and boxes to a trained pair of detectors, by the commands that are printed."""
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 from condconv_det.data.shapes import make_shapes
 from condconv_det.study.twins import DETECTORS
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def commands(out):
     return [(Path(command[1]).name, *command[2:]) for command in found]
 
 
-def test_it_prints_three_commands_that_fit_what_it_wrote(make, shapes):
+def test_it_prints_commands_that_fit_what_it_wrote(make, shapes):
     (shapes / 'train' / '000003.jpg').write_bytes(b'')
     code, out, error = make(shapes, '--out', 'mine', '--ratios', 3, 1, 1)
     assert code == 0
@@ -54,28 +60,78 @@ def test_it_prints_three_commands_that_fit_what_it_wrote(make, shapes):
         Path('mine', f'ssd300_mobilenet-v1-0.5{kind}_1xb8-{{}}e_shapes.py')
         for kind in ('', '-condconv-e8')
     )
-    epochs = re.search(r'-(\d+)e_', out)[1]
+    epochs = re.search(r'mine.*-(\d+)e_', out)[1]
     static, condconv = (str(path).format(epochs) for path in (static, condconv))
+    drawn = DETECTORS['ssd300'].drawn
     assert commands(out) == [
+        ('make_shapes.py', 'data/shapes'),
+        ('train.py', os.path.relpath(CONFIGS / 'shapes' / drawn)),
         ('train.py', static),
         ('train.py', condconv),
         ('test.py', condconv, f'work_dirs/{Path(condconv).stem}/epoch_{epochs}.pth'),
     ]
     assert Path(static).exists() and Path(condconv).exists()
+    start = Path('work_dirs', Path(drawn).stem, 'epoch_5.pth').resolve()
+    for config in (static, condconv):
+        assert Config.fromfile(config).model.backbone.init_cfg.checkpoint == str(start)
+
+
+def write_backbone(path, detector):
+    cfg = Config.fromfile(CONFIGS / 'shapes' / DETECTORS[detector].drawn)
+    init_default_scope('mmdet')
+    weights = MODELS.build(cfg.model.backbone).state_dict()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({'state_dict': {f'backbone.{key}': w for key, w in weights.items()}}, path)
+    return weights
+
+
+def test_drawn_shapes_are_learned_once(make, shapes):
+    start = Path('work_dirs', Path(DETECTORS['ssd300'].drawn).stem, 'epoch_5.pth')
+    write_backbone(start, 'ssd300')
+    _, out, _ = make(shapes, '--out', 'mine')
+    assert f'The backbone starts from {start}, which is there.\n' in out
+    assert [name for name, *_ in commands(out)] == ['train.py', 'train.py', 'test.py']
+
+
+def test_a_backbone_starts_from_weights_of_ones_own(make, shapes):
+    weights = write_backbone(Path('weights.pth'), 'ssd300')
+    _, out, _ = make(shapes, '--out', 'mine', '--weights', 'weights.pth')
+    static = Config.fromfile(commands(out)[0][1])
+    backbone = MODELS.build(static.model.backbone)
+    backbone.init_weights()
+    for name, weight in backbone.state_dict().items():
+        assert torch.equal(weight, weights[name])
+
+
+def test_from_scratch_nothing_is_loaded(make, shapes):
+    _, out, _ = make(shapes, '--out', 'mine', '--weights', 'none')
+    assert len(commands(out)) == 3
+    assert 'init_cfg' not in Path(commands(out)[0][1]).read_text()
+
+
+def test_weights_of_another_backbone_are_one_error(make, shapes):
+    write_backbone(Path('weights.pth'), 'ssdlite')
+    code, _, error = make(shapes, '--out', 'mine', '--weights', 'weights.pth')
+    assert code == 2 and error.startswith('error: ') and 'weights.pth' in error
+    assert not Path('mine').exists()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize('detector', DETECTORS)
 def test_its_commands_train_and_test(make, run_tool, shapes, detector, capsys):
     _, out, _ = make(shapes, '--out', 'mine', '--detector', detector)
-    train, train_routed, test = commands(out)
+    make_drawn, train_drawn, train, train_routed, test = commands(out)
     short = [
         *('--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1'),
         *('train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False'),
         *('val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False'),
     ]
-    for command in (train, train_routed):
+    run_tool(*make_drawn, '--train', 16, '--val', 4, '--test', 4)
+    for command in (train_drawn, train, train_routed):
         run_tool(*command, *short)
+        if command is train_drawn:
+            start = Path(Config.fromfile(train[1]).model.backbone.init_cfg.checkpoint)
+            (start.parent / 'epoch_1.pth').rename(start)
     checkpoint = re.sub(r'epoch_\d+', 'epoch_1', test[2])
     # after an epoch nothing scores much
     options = ['test_dataloader.num_workers=0', 'model.test_cfg.score_thr=0.0']
@@ -92,6 +148,7 @@ def test_its_commands_train_and_test(make, run_tool, shapes, detector, capsys):
             'error: no box of shapes can be used; classes',
         ),
         (['shapes', '--out', 'mine', '--name', 'a b'], 'error: a data set is named by letters'),
+        (['shapes', '--out', 'mine', '--weights', 'none.pth'], "got 'none.pth', which is no file"),
         (['shapes', '--out', 'mine', '--detector', 'yolo'], "invalid choice: 'yolo'"),
         (['shapes'], 'the following arguments are required: --out'),
     ],

@@ -11,4 +11,3 @@ model = dict(
     ),
     test_cfg=dict(nms=dict(iou_threshold=0.45)),
 )
-optim_wrapper = dict(optimizer=dict(lr=8e-3))
