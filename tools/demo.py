@@ -1,7 +1,6 @@
 """Makes a small data set, trains a static SSD and a CondConv one on it, and compares them.
 
-Each at the learning rate that was best for it; docs/when.md says what to make of the outcome. Takes
-some minutes on two cores.
+docs/when.md says what to make of the outcome. Takes some minutes on two cores.
 """
 
 import argparse
@@ -23,20 +22,19 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 CONDCONV = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
-# each as it was best in configs/studies/shapes.py; eight experts move their kernel four times as
-# far at a rate as a plain one moves
+# as they were best in configs/studies/shapes.py
 ARMS = {
-    'static': (STATIC, {'optim_wrapper.optimizer.lr': 16e-3}),
+    'static': (STATIC, {}),
     'condconv': (
         CONDCONV,
         {
-            'optim_wrapper.optimizer.lr': 4e-3,
             'model.backbone.cond_cfg.start': 1,
             'model.backbone.cond_cfg.init': 'one-kernel',
             'model.neck.conv_cfg.init': 'one-kernel',
         },
     ),
 }
+EPOCHS = 4
 QUICK_SPLITS = dict(train=64, val=32, test=32)
 
 
@@ -123,7 +121,7 @@ def main() -> None:
     from condconv_det.study.runs import plan_runs, write_configs
     from condconv_det.study.trainings import Trainings
 
-    study = make_study(data_root, epochs=1 if args.quick else 5)
+    study = make_study(data_root, epochs=1 if args.quick else EPOCHS)
     runs = plan_runs(study, args.out)
     try:
         write_configs(study, args.out)
