@@ -10,9 +10,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torchvision.ops import box_iou
 
+from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.data.prepare import Prepared
-from condconv_det.study.twins import DETECTORS, write_twins
+from condconv_det.study.twins import DETECTORS, check_start, write_twins
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
 SPLITS = ('train', 'val', 'test')
 EXPERTS = dict(num_experts=8, init='one-kernel')
 
@@ -119,3 +121,17 @@ def test_unusable_arguments_are_one_error_and_nothing_is_written(tmp_path, argum
     with pytest.raises(ValueError, match=says):
         write_twins(prepared(tmp_path, square(60)), tmp_path, **given, source='mine')
     assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize('detector', DETECTORS)
+def test_what_drawn_shapes_teach_loads_into_the_backbone(tmp_path, shapes_alone, detector):
+    drawn = read(CONFIGS / 'shapes' / DETECTORS[detector].drawn).model.backbone
+    init_default_scope('mmdet')
+    weights = MODELS.build(drawn).state_dict()
+    path = tmp_path / 'epoch_5.pth'
+    torch.save({'state_dict': {f'backbone.{key}': value for key, value in weights.items()}}, path)
+    check_start(detector, path)
+    del weights[next(iter(weights))]
+    torch.save({'state_dict': {f'backbone.{key}': value for key, value in weights.items()}}, path)
+    with pytest.raises(CheckpointError, match='lacks'):
+        check_start(detector, path)
