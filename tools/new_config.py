@@ -90,7 +90,8 @@ def main() -> int:
     from condconv_det.study import twins
 
     tools = Path(sys.argv[0]).parent
-    drawn = Path(os.path.relpath(SHAPES / twins.DETECTORS[args.detector].drawn))
+    detector = twins.DETECTORS[args.detector]
+    drawn = Path(os.path.relpath(SHAPES / detector.drawn))
     if args.weights == 'shapes':
         start = Path('work_dirs', drawn.stem, f'epoch_{_epochs(drawn)}.pth')
     else:
@@ -135,7 +136,11 @@ def main() -> int:
         print(f'The backbone starts from {start}, which is there.')
     elif args.weights == 'shapes':
         print('Train the backbone on drawn shapes, for features to start from:')
-        _print_commands(tools, ['make_shapes.py', 'data/shapes'], ['train.py', drawn])
+        _print_commands(
+            tools,
+            ['make_shapes.py', 'data/shapes'],
+            ['train.py', drawn, *detector.drawn_options],
+        )
     print('Train the static detector and its CondConv twin, and test:')
     checkpoint = f'work_dirs/{condconv.stem}/epoch_{_epochs(condconv)}.pth'
     _print_commands(

@@ -30,6 +30,7 @@ class Detector:
         drawn: config, in configs/shapes, that trains its backbone on drawn shapes.
         extra_channels: of the levels that the neck adds; none has a pyramid, whose are alike.
         head_norm: whether the head has batch norms.
+        drawn_options: of that config's training, at a better learning rate than its own.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Detector:
     drawn: str
     extra_channels: tuple[int, ...] = ()
     head_norm: bool = False
+    drawn_options: tuple[str, ...] = ()
 
     @property
     def has_pyramid(self) -> bool:
@@ -53,6 +55,7 @@ DETECTORS = {
         (64, 128, 256, 512),
         'ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py',
         (256, 128),
+        drawn_options=('--cfg-options', 'optim_wrapper.optimizer.lr=16e-3'),
     ),
     'ssdlite': Detector(
         'ssdlite300_mobilenet-v2',

@@ -4,5 +4,3 @@ model = dict(
     backbone=dict(cond_cfg=dict(num_experts=8)),
     neck=dict(conv_cfg=dict(type='CondConv2d', num_experts=8)),
 )
-# with Adam, eight experts move a kernel four times as far
-optim_wrapper = dict(optimizer=dict(lr=4e-3))

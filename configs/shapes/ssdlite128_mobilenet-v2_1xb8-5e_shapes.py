@@ -18,4 +18,3 @@ model = dict(
         act_cfg=dict(type='ReLU6'),
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=4e-3))

@@ -65,7 +65,11 @@ def test_it_prints_commands_that_fit_what_it_wrote(make, shapes):
     drawn = DETECTORS['ssd300'].drawn
     assert commands(out) == [
         ('make_shapes.py', 'data/shapes'),
-        ('train.py', os.path.relpath(CONFIGS / 'shapes' / drawn)),
+        (
+            'train.py',
+            os.path.relpath(CONFIGS / 'shapes' / drawn),
+            *DETECTORS['ssd300'].drawn_options,
+        ),
         ('train.py', static),
         ('train.py', condconv),
         ('test.py', condconv, f'work_dirs/{Path(condconv).stem}/epoch_{epochs}.pth'),
