@@ -15,6 +15,8 @@ from hypothesis import settings
 
 # Two test processes share two cores; a thread pool in each would only make them wait.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Or a process that has asked whether there is a GPU could not be forked by tests of several.
+os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from condconv_det.layers import CondConv2d, Router
-from condconv_det.layers.router import export_pool
+from condconv_det.layers import CondConv2d
 from condconv_det.ops import any_batch_conv2d, single_image_conv2d
 
 from .cast_experts import cast_experts
@@ -60,8 +59,6 @@ def prepare(
     for layer in prepared.modules():
         if isinstance(layer, CondConv2d):
             layer.convolve = single_image_conv2d if batch == 1 else any_batch_conv2d
-        elif isinstance(layer, Router):
-            layer.pool = export_pool
     return prepared.requires_grad_(False)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from condconv_det.ops.autocast import without_autocast
+from condconv_det.ops.tracing import is_exporting
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModule
@@ -15,14 +16,12 @@ if TYPE_CHECKING:
 ACTIVATIONS = ('sigmoid', 'softmax')
 
 
-def sum_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Each channel's mean; the gradient of `mean` would be divided place by place."""
+def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each channel's mean, [B, C, H, W] -> [B, C]."""
+    if not torch.is_grad_enabled() or is_exporting():
+        return x.mean((2, 3), dtype=dtype)
+    # the gradient of `mean` would be divided place by place
     return x.sum((2, 3), dtype=dtype) / (x.shape[2] * x.shape[3])
-
-
-def export_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Each channel's mean as one operation, for files: `sum_pool` is two."""
-    return x.mean((2, 3), dtype=dtype)
 
 
 class Router(nn.Module):
@@ -47,8 +46,6 @@ class Router(nn.Module):
     Raises:
         ValueError: an argument is out of range, or the input of another shape.
     """
-
-    pool = staticmethod(sum_pool)  # a copy that is exported sets its own
 
     def __init__(
         self,
@@ -89,21 +86,23 @@ class Router(nn.Module):
                 f'x must be [B, C, H, W] or [B, C] with C = {self.in_channels} channels, '
                 f'got shape {tuple(x.shape)}'
             )
+        fc = self.fc
+        own_dtype = fc.weight.dtype
         # at least float32; not torch.promote_types, which torch 2.1 cannot compile
-        dtype = torch.float64 if self.fc.weight.dtype == torch.float64 else torch.float32
-        with without_autocast(self.fc.weight):
-            logits = self.pool(x, dtype) if x.dim() == 4 else x.to(dtype)
+        dtype = torch.float64 if own_dtype == torch.float64 else torch.float32
+        with without_autocast(x):
+            logits = pool(x, dtype) if x.dim() == 4 else x.to(dtype)
             if self.hierarchical:
                 if previous is None:
-                    previous = logits.new_zeros(logits.shape[0], self.fc.out_features)
+                    previous = logits.new_zeros(logits.shape[0], fc.out_features)
                 logits = torch.cat([logits, previous.to(dtype)], 1)
             if self.hidden is not None:
                 logits = F.relu(_linear(self.hidden, logits))
-            logits = _linear(self.fc, logits)
+            logits = _linear(fc, logits)
             if self.temperature != 1:
                 logits = logits / self.temperature
             routing = logits.sigmoid() if self.activation == 'sigmoid' else logits.softmax(-1)
-        return routing.to(self.fc.weight.dtype)
+        return routing if dtype == own_dtype else routing.to(own_dtype)
 
     def extra_repr(self) -> str:
         hierarchical = ', hierarchical' if self.hierarchical else ''
@@ -111,7 +110,10 @@ class Router(nn.Module):
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+    weight, bias = layer.weight, layer.bias
+    if weight.dtype != x.dtype:
+        weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    return F.linear(x, weight, bias)
 
 
 def restart_routers(module: 'BaseModule') -> None:

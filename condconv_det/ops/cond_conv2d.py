@@ -4,13 +4,17 @@ Paper: CondConv: Conditionally Parameterized Convolutions for Efficient Inferenc
 (Yang, Bender, Le, Ngiam, NeurIPS 2019), https://arxiv.org/abs/1904.04971, section 3.
 """
 
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
 from .autocast import autocast_dtype, without_autocast
-from .kernels import GroupedConv, GroupedPatches, Kernel, Matmul, OneByOne, Pair, mix_kernels
+from .kernels import GroupedConv, GroupedPatches, Kernel, Matmul, MixedOutputs, OneByOne, Pair
 from .padding import same_padding
 from .tracing import is_compiling
 
@@ -22,6 +26,8 @@ HALF_TYPES = (torch.bfloat16, torch.float16)
 BLOCK_BYTES = 6 * 2**20
 # Matrix products of fewer rows are slow.
 MIN_BLOCK = 48
+# Experts times places, up to which a GPU runs all experts in less time than it mixes large kernels.
+FEW_OUTPUTS = 200
 
 
 def cond_conv2d(
@@ -55,42 +61,27 @@ def cond_conv2d(
         TypeError: outside autocast, routing is not of x's type, or weight neither of x's nor of
             half precision.
     """
-    _check(x, routing, weight, bias, groups)
-    stride, dilation = _pair(stride), _pair(dilation)
-    if padding == 'same':
-        left, right, top, bottom = same_padding(x.shape[-2:], weight.shape[-2:], stride, dilation)
-        if (left, top) == (right, bottom):
-            padding = (top, left)
-        else:
-            x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-    elif padding == 'valid':
-        padding = (0, 0)
-    elif isinstance(padding, str):
-        raise ValueError(f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}")
-    padding = _pair(padding)
-    if weight.shape[-2:] == (1, 1) and groups == 1 and padding == (0, 0):
-        x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
-
-    dtype = autocast_dtype(x)
-    if dtype is None:
-        return _convolve(x, routing, weight, bias, stride, padding, dilation, groups)
-    x = x.to(dtype)
+    plan = _plan(x, routing, weight, bias, stride, padding, dilation, groups)
+    if plan.pad:
+        x = F.pad(x, plan.pad)
+    if plan.step:
+        x = x[..., :: plan.step[0], :: plan.step[1]]
+    if plan.dtype is None:
+        return _convolve(x, routing, weight, bias, plan)
+    x = x.to(plan.dtype)
     if x.is_cuda:  # reads half the bytes, and leaves autocast nothing to do
-        routing, weight = routing.to(dtype), weight.to(dtype)
-        return _convolve(x, routing, weight, bias, stride, padding, dilation, groups)
+        routing, weight = routing.to(plan.dtype), weight.to(plan.dtype)
+        return _convolve(x, routing, weight, bias, plan)
     with without_autocast(x):  # a CPU would only spend time on rounding the experts
-        return _convolve(x, routing, weight, bias, stride, padding, dilation, groups)
+        return _convolve(x, routing, weight, bias, plan)
 
 
-def _convolve(x, routing, weight, bias, stride, padding, dilation, groups) -> Tensor:
-    if routing.dtype.itemsize < weight.dtype.itemsize:
+def _convolve(
+    x: Tensor, routing: Tensor, weight: Tensor, bias: Tensor | None, plan: 'Plan'
+) -> Tensor:
+    if routing.dtype != weight.dtype and routing.dtype.itemsize < weight.dtype.itemsize:
         routing = routing.to(weight.dtype)
-    if x.shape[0] == 0:  # not len(x), which fixes the batch size of what is exported
-        kernel = mix_kernels(routing.sum(0, keepdim=True), weight)[0].to(x.dtype)
-        y = F.conv2d(x, kernel, None, stride, padding, dilation, groups)
-    else:
-        convolve = choose_kernel(x, weight, stride, padding, dilation, groups)
-        y = convolve(x, routing, weight)
+    y = plan.kernel(x, routing, weight)
     if bias is None:
         return y
     if bias.dim() == 2:
@@ -98,26 +89,113 @@ def _convolve(x, routing, weight, bias, stride, padding, dilation, groups) -> Te
     return y + bias.to(y.dtype).view(-1, y.shape[1], 1, 1)
 
 
+class Plan(NamedTuple):
+    """What the shapes and types of a call decide.
+
+    Args:
+        kernel: convolves.
+        dtype: what autocast makes of x; None leaves it alone.
+        pad: (left, right, top, bottom) zeros to put around x before; None for none.
+        step: between the places that a 1x1 kernel sees, (vertical, horizontal); None for all.
+    """
+
+    kernel: Kernel
+    dtype: torch.dtype | None
+    pad: tuple[int, int, int, int] | None
+    step: Pair | None
+
+
+# Those so far, since to check and choose takes as long as a small layer.
+_plans: dict[tuple, Plan] = {}
+MOST_PLANS = 4096
+
+
+def _plan(x, routing, weight, bias, stride, padding, dilation, groups) -> Plan:
+    dtype = autocast_dtype(x)
+    call = x, routing, weight, bias, stride, padding, dilation, groups, dtype
+    if is_compiling():
+        return _make_plan(*call)
+    key = (
+        *(x.shape, x.dtype, x.device, routing.shape, routing.dtype, routing.device),
+        *(weight.shape, weight.dtype, weight.device, None if bias is None else bias.shape),
+        *(stride, padding, dilation, groups, dtype),
+    )
+    try:
+        plan = _plans.get(key)
+    except TypeError:  # a size that is a symbol has no hash
+        return _make_plan(*call)
+    if plan is None:
+        if len(_plans) >= MOST_PLANS:
+            _plans.clear()
+        plan = _plans[key] = _make_plan(*call)
+    return plan
+
+
+def _make_plan(x, routing, weight, bias, stride, padding, dilation, groups, dtype) -> Plan:
+    _check(x, routing, weight, bias, groups, dtype)
+    stride, dilation = _pair(stride), _pair(dilation)
+    size, kernel_size = tuple(x.shape[2:]), tuple(weight.shape[3:])
+    pad = step = None
+    if padding == 'same':
+        left, right, top, bottom = same_padding(size, kernel_size, stride, dilation)
+        if (left, top) == (right, bottom):
+            padding = (top, left)
+        else:
+            pad, padding = (left, right, top, bottom), (0, 0)
+            size = (size[0] + top + bottom, size[1] + left + right)
+    elif padding == 'valid':
+        padding = (0, 0)
+    elif isinstance(padding, str):
+        raise ValueError(f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}")
+    padding = _pair(padding)
+    if (kernel_size, groups, padding) == ((1, 1), 1, (0, 0)) and stride != (1, 1):
+        step, stride = stride, (1, 1)
+        size = tuple((places - 1) // every + 1 for places, every in zip(size, step))
+    if x.shape[0] == 0:  # not len(x), which fixes the batch size of what is exported
+        return Plan(MixedOutputs(stride, padding, dilation, groups), dtype, pad, step)
+    given = Operand((*x.shape[:2], *size), dtype or x.dtype, x.device)
+    experts = Operand(weight.shape, dtype if dtype and x.is_cuda else weight.dtype, x.device)
+    kernel = choose_kernel(given, experts, stride, padding, dilation, groups)
+    return Plan(kernel, dtype, pad, step)
+
+
+class Operand(NamedTuple):
+    """What a tensor will be."""
+
+    shape: Sequence[int]
+    dtype: torch.dtype
+    device: torch.device
+
+
 def choose_kernel(
-    x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    x: Tensor | Operand,
+    weight: Tensor | Operand,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> Kernel:
     """A kernel by shape, from what `benchmarks/kernels.py` and docs/measured show."""
     compiling = is_compiling()  # makes one code for all batch sizes, not one unrolled for each
     if groups > 1:
         take = GroupedPatches if compiling else GroupedConv
         return take(stride, padding, dilation, groups)
-    experts, out_channels, _, *kernel_size = weight.shape
     if compiling:
         return Matmul(stride, padding, dilation)
+    batch, _, height, width = x.shape
+    experts, out_channels, in_channels, *kernel_size = weight.shape
     on_cpu = x.device.type == 'cpu'
     pointwise = kernel_size == [1, 1] and (stride, padding) == ((1, 1), (0, 0))
-    places = x.shape[2] * x.shape[3] // (stride[0] * stride[1])
-    kernels = len(x) if weight.dtype == x.dtype else max(len(x), experts)  # in x's type
-    row = kernels * weight[0, 0].numel() * x.element_size()  # bytes, of one output channel
+    places = height * width // (stride[0] * stride[1])
+    kernels = batch if weight.dtype == x.dtype else max(batch, experts)  # in x's type
+    # bytes, of one output channel
+    row = kernels * in_channels * math.prod(kernel_size) * x.dtype.itemsize
     mixed = row * out_channels
+    if not (on_cpu or pointwise) and experts * places <= FEW_OUTPUTS:
+        return MixedOutputs(stride, padding, dilation)
     blocked = on_cpu and x.dtype not in HALF_TYPES
     if not (pointwise or _patches_pay(x, places, out_channels)):
-        if blocked and len(x) > 1 and mixed > 6 * BLOCK_BYTES:
+        if blocked and batch > 1 and mixed > 6 * BLOCK_BYTES:
             return OneByOne(stride, padding, dilation)
         return GroupedConv(stride, padding, dilation)
     block = None
@@ -127,7 +205,7 @@ def choose_kernel(
     return Matmul(stride, padding, dilation, block)
 
 
-def _patches_pay(x: Tensor, places: int, out_channels: int) -> bool:
+def _patches_pay(x: Tensor | Operand, places: int, out_channels: int) -> bool:
     """Whether a product with patches takes less time than a convolution with groups.
 
     On large maps patches cost more than large kernels do.
@@ -135,10 +213,10 @@ def _patches_pay(x: Tensor, places: int, out_channels: int) -> bool:
     if x.device.type == 'cpu':
         return 3 * places <= out_channels
     # cuDNN is slow at many groups, the more so in 16 bits; one example is one group
-    return len(x) > 1 and places <= (8 if x.dtype in HALF_TYPES else 1) * out_channels
+    return x.shape[0] > 1 and places <= (8 if x.dtype in HALF_TYPES else 1) * out_channels
 
 
-def _check(x, routing, weight, bias, groups) -> None:
+def _check(x, routing, weight, bias, groups, autocast) -> None:
     if x.dim() != 4:
         raise ValueError(f'x must be [B, Cin, H, W], got shape {tuple(x.shape)}')
     if weight.dim() != 5:
@@ -167,7 +245,7 @@ def _check(x, routing, weight, bias, groups) -> None:
         )
     if not routing.is_floating_point():
         raise TypeError(f'routing must be floating point, got {routing.dtype}')
-    if autocast_dtype(x):
+    if autocast:
         return
     if routing.dtype != x.dtype:
         raise TypeError(f'routing is {routing.dtype}, x {x.dtype}: they must agree')

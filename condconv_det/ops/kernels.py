@@ -7,6 +7,7 @@ forward and in backward, so that it stays in the cache.
 """
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .autocast import without_autocast
-from .tracing import is_exporting
+from .tracing import is_compiling, is_exporting
 
 Pair = tuple[int, int]
 Needs = tuple[bool, bool, bool]
@@ -48,14 +49,28 @@ class Kernel(ABC):
 
 
 class MixingTwice(Kernel):
-    """Kernels that are mixed in forward, forgotten, and mixed again in backward."""
+    """Kernels that are mixed in forward, forgotten, and mixed again in backward.
+
+    Autograd may keep those that are smaller than their image.
+    """
 
     def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and not is_exporting():
+        if self._mixes_twice(x, weight):
             y = _Run.apply(x, routing, weight, self)
         else:
             y = self.forward(x, routing, weight)
-        return y.reshape(x.shape[0], weight.shape[1], *self.out_size(x, weight))
+        size = y.shape[2:] if y.dim() == 4 else self.out_size(x, weight)
+        return y.reshape(x.shape[0], weight.shape[1], *size)
+
+    def _mixes_twice(self, x: Tensor, weight: Tensor) -> bool:
+        if not torch.is_grad_enabled() or is_exporting():
+            return False
+        # a compiler would make other code for each side of the comparison
+        return is_compiling() or not self._may_keep(x, weight)
+
+    def _may_keep(self, x: Tensor, weight: Tensor) -> bool:
+        """Whether what `forward` leaves to autograd takes less memory than x, and less time."""
+        return False
 
     @abstractmethod
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
@@ -121,8 +136,15 @@ def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
     Returns:
         [B, Cout, Cin/groups, kh, kw].
     """
-    kernels = torch.mm(routing, weight.to(routing.dtype).flatten(1))
-    return kernels.reshape(-1, *weight.shape[1:])
+    return _mix_rows(routing, weight, routing.dtype).view(-1, *weight.shape[1:])
+
+
+def _mix_rows(routing: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Kernels of a type, each as a row: [B, E] and [E, ...] -> [B, N]."""
+    if weight.dtype != routing.dtype:
+        weight = weight.to(routing.dtype)
+    rows = torch.mm(routing, weight.flatten(1))
+    return rows if rows.dtype == dtype else rows.to(dtype)
 
 
 @dataclass(frozen=True)
@@ -131,15 +153,18 @@ class GroupedConv(MixingTwice):
 
     groups: int = 1
 
+    def _may_keep(self, x: Tensor, weight: Tensor) -> bool:
+        return _is_smaller(weight, x)
+
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        kernel = mix_kernels(routing, weight).to(x.dtype).flatten(0, 1)
+        kernel = _mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[2:])
         return self._convolve(_side_by_side(x), kernel, len(x) * self.groups)
 
     def backward(
         self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
     ) -> Gradients:
         batch, (_, *shape) = len(x), weight.shape
-        kernel = mix_kernels(routing, weight).to(x.dtype).flatten(0, 1)
+        kernel = _mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[2:])
         grad_x, kernel_grad = self._convolve_backward(
             _side_by_side(grad), _side_by_side(x), kernel, needs, batch * self.groups
         )
@@ -154,6 +179,11 @@ class GroupedConv(MixingTwice):
             if needs[2]:
                 grad_weight = mix_kernels(routing.mT, kernel_grad).to(weight.dtype)
         return grad_x, grad_routing, grad_weight
+
+
+def _is_smaller(weight: Tensor, x: Tensor) -> bool:
+    """Whether an expert has fewer numbers than an image."""
+    return math.prod(weight.shape[1:]) < math.prod(x.shape[1:])
 
 
 def _side_by_side(x: Tensor) -> Tensor:
@@ -223,6 +253,9 @@ class Matmul(MixingTwice):
     def differentiable(self) -> MixingTwice:
         return replace(self, block=None)
 
+    def _may_keep(self, x: Tensor, weight: Tensor) -> bool:
+        return self._is_pointwise(weight) and _is_smaller(weight, x)  # patches are larger than x
+
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
         block = self.block or weight.shape[1]
         return _multiply(self._patches(x, weight), routing, weight.flatten(2), block)
@@ -259,6 +292,22 @@ class Matmul(MixingTwice):
 
 
 @dataclass(frozen=True)
+class MixedOutputs(Kernel):
+    """A plain convolution by all experts, whose outputs are mixed: E times the multiply-adds."""
+
+    groups: int = 1
+
+    def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        # the output channels of a group stand side by side: [E, G * C, ...] -> [G * E * C, ...]
+        stacked = weight.unflatten(1, (self.groups, -1)).transpose(0, 1).flatten(0, 2).to(x.dtype)
+        y = F.conv2d(x, stacked, None, self.stride, self.padding, self.dilation, self.groups)
+        height, width = y.shape[2:]
+        y = y.unflatten(1, (self.groups, len(weight), -1)).flatten(3)  # [B, G, E, C * H' * W']
+        y = routing.to(x.dtype)[:, None, None] @ y
+        return y.unflatten(3, (-1, height, width)).flatten(1, 3)
+
+
+@dataclass(frozen=True)
 class GroupedPatches(Kernel):
     """Each group's kernels times its patches, for compilers.
 
@@ -291,7 +340,7 @@ def _multiply(x: Tensor, routing: Tensor, weight: Tensor, block: int) -> Tensor:
     """x [B, K, N], routing [B, E], weight [E, M, K] -> [B, M, N]."""
     out_channels = weight.shape[1]
     if block >= out_channels:
-        return torch.bmm(mix_kernels(routing, weight).to(x.dtype), x)
+        return torch.bmm(_mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[1:]), x)
     return torch.cat(
         [
             torch.bmm(mix_kernels(routing, weight[:, rows]).to(x.dtype), x)

@@ -3,15 +3,30 @@
 # CondConv as the paper has it; each at its best learning rate. As in shapes.py, rates are a quarter
 # where kernels move four times as far, and `static_fast-kernels` is the static network trained so.
 seeds = (0, 1, 2)
-# 25 epochs * 158 steps of 8 images = 3,950 steps
-epochs = 25
+# 50 epochs * 40 steps of 32 images = 2,000 steps
+epochs = 50
 baseline = 'static'
-learning_rates = (8e-3, 16e-3)
-quartered = (2e-3, 4e-3)
+learning_rates = (8e-3, 16e-3, 32e-3)
+quartered = (2e-3, 4e-3, 8e-3)
 
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 condconv = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8_1xb8-25e_domains.py'
+
+
+def width(factor):
+    channels = [round(factor * number) for number in (256, 512, 1024, 512, 512)]
+    return {
+        'train_dataloader.batch_size': 32,
+        'model.backbone.widen_factor': factor,
+        'model.neck.in_channels': channels[:3],
+        'model.neck.out_channels': channels,
+        'model.bbox_head.in_channels': channels,
+    }
+
+
+quarter = width(0.25)
 early = {
+    **quarter,
     'model.backbone.cond_cfg.start': 1,
     'model.backbone.cond_cfg.init': 'one-kernel',
     'model.neck.conv_cfg.init': 'one-kernel',
@@ -23,18 +38,13 @@ slow_routers = {
         expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
     ),
 }
-fast_kernels = {
-    'optim_wrapper.paramwise_cfg': dict(
-        custom_keys={
-            'conv.weight': dict(lr_mult=4.0, decay_mult=0.25),
-            'backbone.conv1': dict(lr_mult=1.0),
-        }
-    )
-}
+widths = [width(factor / 100) for factor in (*range(25, 32), *range(32, 60, 2))]
 arms = {
-    'static': dict(config=static),
+    'static': dict(config=static, cfg_options=quarter),
     'early': dict(config=condconv, cfg_options=early, learning_rates=quartered),
-    'static_fast-kernels': dict(config=static, cfg_options=fast_kernels, learning_rates=quartered),
+    'paper': dict(config=condconv, cfg_options=quarter, learning_rates=quartered),
     'early_slow-routers': dict(config=condconv, cfg_options=slow_routers),
-    'paper': dict(config=condconv, learning_rates=quartered),
+    'static_same-time': dict(
+        config=static, equal_cost=dict(to='early', by='seconds_per_image', variants=widths)
+    ),
 }

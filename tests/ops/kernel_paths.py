@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul, OneByOne
+from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul, MixedOutputs, OneByOne
 
 # of which the package exports the function of the same name
 MODULE = importlib.import_module('condconv_det.ops.cond_conv2d')
@@ -16,14 +16,15 @@ KERNELS = {
     'one by one': lambda *geometry: OneByOne(*geometry[:3], examples=2),
     'matmul': lambda *geometry: Matmul(*geometry[:3]),
     'matmul in blocks': lambda *geometry: Matmul(*geometry[:3], block=2),
+    'outputs': MixedOutputs,
     'patches': GroupedPatches,
 }
 # of each kind of layer; None leaves the choice
 PATHS = {
-    'pointwise': [None, 'grouped', 'one by one', 'matmul', 'matmul in blocks'],
-    'dense': [None, 'grouped', 'one by one', 'matmul', 'matmul in blocks', 'patches'],
-    'grouped': [None, 'grouped', 'patches'],
-    'depthwise': [None, 'grouped', 'patches'],
+    'pointwise': [None, 'grouped', 'one by one', 'matmul', 'matmul in blocks', 'outputs'],
+    'dense': [None, 'grouped', 'one by one', 'matmul', 'matmul in blocks', 'outputs', 'patches'],
+    'grouped': [None, 'grouped', 'outputs', 'patches'],
+    'depthwise': [None, 'grouped', 'outputs', 'patches'],
 }
 ALL_PATHS = [(kind, path) for kind, paths in PATHS.items() for path in paths]
 
@@ -34,7 +35,10 @@ def forced(path: str | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    with patch.object(
-        MODULE, 'choose_kernel', side_effect=lambda x, weight, *geometry: KERNELS[path](*geometry)
+    with (
+        patch.object(
+            MODULE, 'choose_kernel', side_effect=lambda x, weight, *how: KERNELS[path](*how)
+        ),
+        patch.dict(MODULE._plans, clear=True),
     ):
         yield

@@ -9,7 +9,14 @@ import torch
 from kernel_paths import MODULE
 
 from condconv_det.ops import kernels as kernels_module
-from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Kernel, Matmul, OneByOne
+from condconv_det.ops.kernels import (
+    GroupedConv,
+    GroupedPatches,
+    Kernel,
+    Matmul,
+    MixedOutputs,
+    OneByOne,
+)
 
 ONE, TWO = (1, 1), (2, 2)
 
@@ -46,7 +53,8 @@ def test_no_kernel_is_without_a_shape():
         if type(each) is ABCMeta and issubclass(each, Kernel) and not inspect.isabstract(each)
     }
     reached = {type(shape[-1]) for shape in SHAPES.args[1]}
-    assert reached | {GroupedPatches} == kernels  # that one where there is a compiler, below
+    # those where there is a compiler, and off the CPU, below
+    assert reached | {GroupedPatches, MixedOutputs} == kernels
 
 
 @pytest.mark.parametrize(
@@ -58,9 +66,13 @@ def test_no_kernel_is_without_a_shape():
         (32, 40, torch.bfloat16, Matmul(ONE, ONE)),
         (32, 50, torch.float16, GroupedConv(ONE, ONE)),
         (1, 10, torch.bfloat16, GroupedConv(ONE, ONE)),
+        (1, 5, torch.bfloat16, MixedOutputs(ONE, ONE)),
+        (32, 5, torch.float32, MixedOutputs(ONE, ONE)),
     ],
 )
-def test_off_the_cpu_patches_serve_larger_maps_in_sixteen_bits(batch, side, dtype, kernel):
+def test_off_the_cpu_maps_of_few_places_take_all_experts_and_larger_ones_patches(
+    batch, side, dtype, kernel
+):
     x = torch.empty(batch, 256, side, side, dtype=dtype, device='meta')
     weight = torch.empty(8, 256, 256, 3, 3, dtype=dtype, device='meta')
     assert MODULE.choose_kernel(x, weight, ONE, ONE, ONE, 1) == kernel

@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from kernel_paths import ALL_PATHS, forced
+from kernel_paths import ALL_PATHS, MODULE, forced
 from random_layers import KINDS, layers, loop_over_examples, tensors
 from torch.nn import functional as F
 
@@ -144,3 +144,19 @@ def test_cuda_equals_cpu(kind, data):
     for mine, theirs in zip(there, here):
         if mine is not None:
             torch.testing.assert_close(mine.grad.cpu(), theirs.grad)
+
+
+def test_calls_of_the_same_shapes_inside_autocast_and_outside():
+    x, routing, weight = torch.randn(2, 4, 5, 5), torch.rand(2, 3), torch.randn(3, 6, 4, 1, 1)
+    for _ in range(2):
+        assert cond_conv2d(x, routing, weight).dtype == torch.float32
+        with torch.autocast('cpu', torch.bfloat16):
+            assert cond_conv2d(x, routing, weight).dtype == torch.bfloat16
+
+
+def test_images_of_ever_new_sizes_leave_little_behind(monkeypatch):
+    monkeypatch.setattr(MODULE, 'MOST_PLANS', 3)
+    routing, weight = torch.rand(1, 3), torch.randn(3, 6, 4, 3, 3)
+    for side in range(3, 13):
+        assert cond_conv2d(torch.randn(1, 4, side, side), routing, weight).shape[2] == side - 2
+        assert len(MODULE._plans) <= 3

@@ -68,11 +68,15 @@ def test_gradients_of_gradients_where_routing_depends_on_x(kind, path):
         torch.testing.assert_close(gradients(cond_conv2d, penalised=False), expected[:3])
 
 
-@pytest.mark.parametrize('kind, path', [pair for pair in ALL_PATHS if pair[1] != 'patches'])
+# those that mix again in backward kernels that are not smaller than their image
+MIXING_TWICE = [pair for pair in ALL_PATHS if pair[1] not in ('outputs', 'patches')]
+
+
+@pytest.mark.parametrize('kind, path', MIXING_TWICE)
 def test_gradients_do_not_depend_on_the_autocast_around_backward(kind, path):
     kernel, groups, padding = GEOMETRY[kind].values()
     leaves = [
-        torch.randn(2, 4, 5, 5, requires_grad=True),
+        torch.randn(2, 4, 2, 2, requires_grad=True),
         torch.rand(2, 3, requires_grad=True),
         torch.randn(3, 4, 4 // groups, kernel, kernel, requires_grad=True),
     ]
@@ -110,7 +114,7 @@ def tensors_alive():
 
 
 @pytest.mark.parametrize('kind, path', ALL_PATHS)
-def test_no_kernel_per_example_is_kept_for_backward(kind, path):
+def test_no_kernel_as_large_as_its_image_is_kept_for_backward(kind, path):
     kernel, groups, padding = GEOMETRY[kind].values()
     weight = torch.randn(5, 4, 4 // groups, kernel, kernel, requires_grad=True)
     kept, before = [], {id(tensor) for tensor in tensors_alive()}
@@ -118,7 +122,7 @@ def test_no_kernel_per_example_is_kept_for_backward(kind, path):
         torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t),
         forced(path),
     ):
-        x = torch.randn(3, 4, 7, 7, requires_grad=True)
+        x = torch.randn(3, 4, 1, 1, requires_grad=True)
         y = cond_conv2d(x, torch.rand(3, 5), weight, torch.rand(4), padding=padding, groups=groups)
     assert kept and max(shape.numel() for shape in kept) <= max(x.numel(), weight.numel())
     kernels = 3 * weight[0].numel()
@@ -128,7 +132,13 @@ def test_no_kernel_per_example_is_kept_for_backward(kind, path):
     y.sum().backward()
 
 
-def test_what_follows_may_write_over_the_outputs():
-    x, weight = torch.randn(2, 4, 5, 5), torch.randn(3, 4, 4, 1, 1, requires_grad=True)
-    F.relu(cond_conv2d(x, torch.rand(2, 3), weight), inplace=True).sum().backward()
+@pytest.mark.parametrize('kind, path', ALL_PATHS)
+@pytest.mark.parametrize('side', [1, 5])  # with kernels that are larger than the image, and smaller
+def test_what_follows_may_write_over_the_outputs(kind, path, side):
+    kernel, groups, padding = GEOMETRY[kind].values()
+    weight = torch.randn(3, 4, 4 // groups, kernel, kernel, requires_grad=True)
+    with forced(path):
+        x = torch.randn(2, 4, side, side)
+        y = cond_conv2d(x, torch.rand(2, 3), weight, padding=padding, groups=groups)
+    F.relu(y, inplace=True).sum().backward()
     assert weight.grad.any()
