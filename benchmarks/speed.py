@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.forms import expert_bytes
-from benchmarks.layers import TYPICAL, distinct, expert_subjects, layer_subjects
+from benchmarks.layers import TINY, TYPICAL, distinct, expert_subjects, layer_subjects
 from benchmarks.networks import backbone_subjects, detector_subjects, networks_geometries
 from benchmarks.report import goals_table, label, summary, write_report
 from benchmarks.subject import Subject, check_same
@@ -48,9 +48,9 @@ BUDGET = dict(layers=1.5, experts=5, backbones=20, detectors=20)
 
 def subjects(quick: bool, device: str = 'cpu') -> list[Subject]:
     """All that is measured, level by level; of layers on a GPU the typical ones."""
-    geometries = TYPICAL[:2] if quick else TYPICAL
+    geometries = TYPICAL[:2] if quick else (*TYPICAL, *TINY)
     if not quick and device == 'cpu':
-        geometries = distinct([*TYPICAL, *networks_geometries()])
+        geometries = distinct([*TYPICAL, *TINY, *networks_geometries()])
     found = [
         *layer_subjects(geometries),
         *expert_subjects(TYPICAL[:1] if quick else TYPICAL),

@@ -9,6 +9,7 @@ With --check nothing is written, and a page that is not up to date is an error.
 import argparse
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from condconv_det.analysis.curves import plt
@@ -67,7 +68,8 @@ def draw_differences(studies: dict[str, Results], out: Path) -> None:
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.invert_yaxis()
     baselines = ', '.join(f'{results.baseline} in {name}' for name, results in studies.items())
-    axes.set_xlabel(f"mAP minus the baseline's, with the 95 percent interval\n({baselines})")
+    label = f"mAP minus the baseline's, with the 95 percent interval ({baselines})"
+    axes.set_xlabel(textwrap.fill(label, 70))
     axes.legend()
     with written_whole(out) as partial:
         figure.savefig(partial, format='png', dpi=100)

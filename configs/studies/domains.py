@@ -1,7 +1,8 @@
 # Nine domains, one detector: static, CondConv from block 1 on whose experts start as one kernel,
-# the same with experts that move as a plain kernel does and routers at a tenth of its rate, and
-# CondConv as the paper has it; each at its best learning rate. As in shapes.py, rates are a quarter
-# where kernels move four times as far, and `static_fast-kernels` is the static network trained so.
+# CondConv as the paper has it, the first of these with experts that move as a plain kernel does and
+# routers at a tenth of its rate, and the static network widened to its time; each at its best
+# learning rate. As in shapes.py, rates are a quarter where kernels move four times as far. A study
+# for a GPU.
 seeds = (0, 1, 2)
 # 50 epochs * 40 steps of 32 images = 2,000 steps
 epochs = 50
