@@ -1,4 +1,4 @@
-# A small network, six looks of the same objects and 120,000 images seen: where capacity should tell.
+# A small network, six looks of the same objects, 120,000 images seen: where capacity should tell.
 # Arms as in shapes.py. Its images: tools/make_shapes.py data/shapes_long --train 6000 --val 300
 # --test 600. A study for a GPU.
 seeds = (0, 1, 2)
