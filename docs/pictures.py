@@ -11,6 +11,7 @@ import condconv_det  # noqa: F401  mmdet imports only after it
 
 # isort: split
 import argparse
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument('results', type=Path, help="the study's folder")
     parser.add_argument('arms', nargs='+')
     parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--only', nargs='+', help='of the groups (all)')
     parser.add_argument('--score', type=float, default=0.3, help='least score drawn (%(default)s)')
     args = parser.parse_args()
     study = Study.fromfile(args.study)
@@ -48,8 +50,12 @@ def main() -> None:
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     grouping = group_by_attribute(dataset, infos, key)
     rows = []
+    if not set(args.only or ()) <= set(grouping.groups):
+        sys.exit(f'error: --only takes some of {list(grouping.groups)}, got {args.only}')
     with TemporaryDirectory() as folder:
-        for group in range(len(grouping.groups)):
+        for group, name in enumerate(grouping.groups):
+            if args.only and name not in args.only:
+                continue
             one = dataset.get_subset([int(grouping.images(group)[0])])
             (path,) = draw_detections(models, one, Path(folder), 1, args.score)
             row = cv2.imread(str(path))
