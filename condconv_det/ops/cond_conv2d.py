@@ -14,7 +14,16 @@ from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
 from .autocast import autocast_dtype, without_autocast
-from .kernels import GroupedConv, GroupedPatches, Kernel, Matmul, MixedOutputs, OneByOne, Pair
+from .kernels import (
+    GroupedConv,
+    GroupedPatches,
+    Kernel,
+    Matmul,
+    MixedOutputs,
+    OneByOne,
+    Pair,
+    out_size,
+)
 from .padding import same_padding
 from .tracing import is_compiling
 
@@ -149,8 +158,8 @@ def _make_plan(x, routing, weight, bias, stride, padding, dilation, groups, dtyp
         raise ValueError(f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}")
     padding = _pair(padding)
     if (kernel_size, groups, padding) == ((1, 1), 1, (0, 0)) and stride != (1, 1):
+        size = out_size(size, kernel_size, stride, padding, dilation)
         step, stride = stride, (1, 1)
-        size = tuple((places - 1) // every + 1 for places, every in zip(size, step))
     if x.shape[0] == 0:  # not len(x), which fixes the batch size of what is exported
         return Plan(MixedOutputs(stride, padding, dilation, groups), dtype, pad, step)
     given = Operand((*x.shape[:2], *size), dtype or x.dtype, x.device)
@@ -182,11 +191,11 @@ def choose_kernel(
         return take(stride, padding, dilation, groups)
     if compiling:
         return Matmul(stride, padding, dilation)
-    batch, _, height, width = x.shape
+    batch, _, *size = x.shape
     experts, out_channels, in_channels, *kernel_size = weight.shape
     on_cpu = x.device.type == 'cpu'
     pointwise = kernel_size == [1, 1] and (stride, padding) == ((1, 1), (0, 0))
-    places = height * width // (stride[0] * stride[1])
+    places = math.prod(out_size(size, kernel_size, stride, padding, dilation))
     kernels = batch if weight.dtype == x.dtype else max(batch, experts)  # in x's type
     # bytes, of one output channel
     row = kernels * in_channels * math.prod(kernel_size) * x.dtype.itemsize

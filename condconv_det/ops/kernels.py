@@ -9,7 +9,7 @@ forward and in backward, so that it stays in the cache.
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,12 +40,17 @@ class Kernel(ABC):
 
     def out_size(self, x: Tensor, weight: Tensor) -> tuple[int, int]:
         """(H', W')."""
-        return tuple(
-            (size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
-            for size, taps, stride, padding, dilation in zip(
-                x.shape[2:], weight.shape[3:], self.stride, self.padding, self.dilation
-            )
-        )
+        return out_size(x.shape[2:], weight.shape[3:], self.stride, self.padding, self.dilation)
+
+
+def out_size(
+    size: Sequence[int], kernel_size: Sequence[int], stride: Pair, padding: Pair, dilation: Pair
+) -> tuple[int, int]:
+    """Height and width of a convolution's output."""
+    return tuple(
+        (side + 2 * pad - spread * (taps - 1) - 1) // step + 1
+        for side, taps, step, pad, spread in zip(size, kernel_size, stride, padding, dilation)
+    )
 
 
 class MixingTwice(Kernel):

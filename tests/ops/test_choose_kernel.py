@@ -88,3 +88,12 @@ def test_a_compiler_meets_no_convolution_whose_groups_are_the_batch():
         )
     assert dense == Matmul(ONE, ONE)
     assert depthwise == GroupedPatches(ONE, ONE, ONE, 8)
+
+
+def test_ssds_own_layers_run_all_experts_off_the_cpu():
+    """10x10 places to 5x5, with TensorFlow's padding put around them before."""
+    x, weight = (
+        torch.empty(128, 256, 11, 11, device='meta'),
+        torch.empty(8, 512, 256, 3, 3, device='meta'),
+    )
+    assert MODULE.choose_kernel(x, weight, TWO, (0, 0), ONE, 1) == MixedOutputs(TWO)
