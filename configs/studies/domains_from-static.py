@@ -8,7 +8,7 @@ baseline = 'static'
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 condconv = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8_1xb8-25e_domains.py'
 trained = {
-    'load_from': 'work_dirs/domains/static_lr0.008/seed0/epoch_25.pth',
+    'load_from': 'work_dirs/domains/static_lr0.008/seed0/epoch_50.pth',
     'optim_wrapper.optimizer.lr': 4e-3,
 }
 switched = {
