@@ -20,7 +20,7 @@ from benchmarks.timing import ratio
 from condconv_det.analysis.interleave import interleave
 from condconv_det.ops import any_batch_conv2d
 from condconv_det.ops.cond_conv2d import choose_kernel
-from condconv_det.ops.kernels import GroupedConv, Kernel, Matmul, OneByOne
+from condconv_det.ops.kernels import GroupedConv, Kernel, Matmul, MixedOutputs, OneByOne
 
 EXPERTS = 8
 BATCHES = (1, 8, 24)
@@ -54,12 +54,6 @@ def grid() -> Iterator[Shape]:
             yield Shape(batch, channels, channels, kernel, channels, side)
 
 
-def mixed_outputs(x: Tensor, routing: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """Every expert's convolution, then the sum of their outputs: E times the multiply-adds."""
-    outputs = F.conv2d(x, weight.flatten(0, 1), padding=padding).unflatten(1, weight.shape[:2])
-    return (routing[:, :, None, None, None] * outputs).sum(1)
-
-
 def tap_by_tap(x: Tensor, routing: Tensor, weight: Tensor, padding: int) -> Tensor:
     """For each tap of the kernels a product with the shifted image, as exported files do it."""
     groups = x.shape[1] // weight.shape[2]
@@ -82,6 +76,7 @@ def kernels(shape: Shape) -> dict[str, Kernel]:
         return found
     found['one by one'] = OneByOne(*geometry)
     found['matmul'] = Matmul(*geometry)
+    found['mixed outputs'] = MixedOutputs(*geometry)
     row = shape.batch * shape.in_channels * shape.kernel**2 * 4
     for mebibytes in BLOCK_MIB:
         block = max(1, mebibytes * 2**20 // row)
@@ -108,7 +103,7 @@ def measure(shape: Shape, rounds: int) -> dict[str, dict[str, list[float]]]:
         'plain conv': lambda: F.conv2d(x, plain, padding=padding, groups=groups),
         **{name: lambda kernel=kernel: kernel(x, routing, weight) for name, kernel in ours.items()},
     }
-    for form in (tap_by_tap,) if groups > 1 else (one_by_one_kept, mixed_outputs, tap_by_tap):
+    for form in (tap_by_tap,) if groups > 1 else (one_by_one_kept, tap_by_tap):
         name = form.__name__.replace('_', ' ')
         forms[name] = lambda form=form: form(x, routing, weight, padding)
 

@@ -90,7 +90,7 @@ class Router(nn.Module):
         own_dtype = fc.weight.dtype
         # at least float32; not torch.promote_types, which torch 2.1 cannot compile
         dtype = torch.float64 if own_dtype == torch.float64 else torch.float32
-        with without_autocast(x):
+        with without_autocast(fc.weight):
             logits = pool(x, dtype) if x.dim() == 4 else x.to(dtype)
             if self.hierarchical:
                 if previous is None:

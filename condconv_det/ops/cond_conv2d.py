@@ -131,7 +131,7 @@ def _plan(x, routing, weight, bias, stride, padding, dilation, groups) -> Plan:
     )
     try:
         plan = _plans.get(key)
-    except TypeError:  # a size that is a symbol has no hash
+    except TypeError:  # a size that is a symbol has no hash, nor has a list
         return _make_plan(*call)
     if plan is None:
         if len(_plans) >= MOST_PLANS:

@@ -62,6 +62,13 @@ def test_routes_in_float32_whatever_the_precision_around_it(model_dtype):
     torch.testing.assert_close(routing.float(), expected, rtol=0.02, atol=0.02)
 
 
+def test_autocast_leaves_the_routing_of_double_images_alone():
+    router, x = Router(64, 4), torch.randn(2, 64, 5, 5, dtype=torch.float64)
+    expected = router(x)
+    with torch.autocast('cpu', torch.bfloat16):
+        torch.testing.assert_close(router(x), expected, rtol=0, atol=0)
+
+
 def test_large_half_precision_maps_do_not_overflow():
     x = torch.full((1, 4, 200, 200), 60000.0, dtype=torch.float16)
     router = Router(4, 2).half()
