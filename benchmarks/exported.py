@@ -141,37 +141,38 @@ def _normalised(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def measure(
-    network: str, files: Mapping[str, Path], threads: int, runtimes: Sequence[str], rounds: int
+    network: str, files: Mapping[str, Path], threads: int, runtime: str, rounds: int
 ) -> list[dict[str, Any]]:
-    """Runs a network's files in turns; a row for each file and runtime.
+    """Runs a network's files in turns; a row for each file.
+
+    Of one runtime at a time: threads of another would still be waiting, at the cost of a core.
 
     Args:
         network: its name, for the rows.
         files: by what they are, each for one image.
         threads: of each call.
-        runtimes: of `RUNTIMES`.
+        runtime: of `RUNTIMES`.
         rounds: how often each file runs.
 
     Returns:
-        Rows with `seconds`, one a round, or with `error` where a runtime does not take a file.
+        Rows with `seconds`, one a round, or with `error` where the runtime does not take a file.
     """
     rows, calls = [], {}
-    for runtime in runtimes:
-        for name, path in files.items():
-            row = dict(network=network, threads=threads, runtime=runtime, file=name)
-            rows.append(dict(row, megabytes=path.stat().st_size / 1e6))
-            try:
-                opened = open_onnx(path, runtime, threads)
-                image = random_images(1, opened.about['size']).numpy()
-                opened.run(image)
-            except Exception as error:  # the runtimes' own have no class in common
-                rows[-1]['error'] = str(error).strip().splitlines()[-1]
-            else:
-                calls[runtime, name] = partial(opened.run, image)
+    for name, path in files.items():
+        row = dict(network=network, threads=threads, runtime=runtime, file=name)
+        rows.append(dict(row, megabytes=path.stat().st_size / 1e6))
+        try:
+            opened = open_onnx(path, runtime, threads)
+            image = random_images(1, opened.about['size']).numpy()
+            opened.run(image)
+        except Exception as error:  # the runtimes' own have no class in common
+            rows[-1]['error'] = str(error).strip().splitlines()[-1]
+        else:
+            calls[name] = partial(opened.run, image)
     times = interleave(calls, rounds, warm=True)
     for row in rows:
         if 'error' not in row:
-            row['seconds'] = times[row['runtime'], row['file']]
+            row['seconds'] = times[row['file']]
     return rows
 
 
@@ -295,7 +296,7 @@ def compare_files(
     print('| file | MB | threads | runtime | ms |\n|---|---|---|---|---|')
     for count in threads:
         for runtime in runtimes:
-            rows = measure('', {str(file): file for file in files}, count, [runtime], rounds)
+            rows = measure('', {str(file): file for file in files}, count, runtime, rounds)
             for row in rows:
                 print(
                     f'| {row["file"]} | {row["megabytes"]:.1f} | {count} | {RUNTIMES[runtime][0]} '
@@ -307,18 +308,18 @@ def compare_files(
 def measure_network(network: str, results: dict[str, Any], args: argparse.Namespace) -> None:
     """Measures what `results` lacks of a network, adds it there and saves it."""
     done = {tuple(row[key] for key in KEYS[:3]) for row in results['rows']}
-    missing = {
-        threads: [name for name in args.runtimes if (network, threads, name) not in done]
+    missing = [
+        (threads, runtime)
         for threads in args.threads
-    }
-    if not any(missing.values()):
+        for runtime in args.runtimes
+        if (network, threads, runtime) not in done
+    ]
+    if not missing:
         return
     with TemporaryDirectory() as folder:
         files = write_files(NETWORKS[network], Path(folder))
-        for threads, runtimes in missing.items():
-            if not runtimes:
-                continue
-            rows = measure(network, files, threads, runtimes, args.rounds)
+        for threads, runtime in missing:
+            rows = measure(network, files, threads, runtime, args.rounds)
             results['rows'] += rows
             save(results, args.out)
             for row in rows:

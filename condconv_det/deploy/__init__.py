@@ -1,5 +1,7 @@
 """Trained models at work: folded, frozen, shrunk, exported; on image files and on a web page."""
 
+from condconv_det.ops.compiled_mixing import compile_mixing
+
 from .cast_experts import cast_experts
 from .export import Export, ExportError, export_detector
 from .exportable import ExportableDetector
@@ -14,6 +16,7 @@ __all__ = [
     'ExportError',
     'ExportableDetector',
     'cast_experts',
+    'compile_mixing',
     'export_detector',
     'fold_batch_norm',
     'freeze_routing',

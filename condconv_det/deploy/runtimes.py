@@ -91,6 +91,8 @@ def _in_onnx_runtime(file: Path, threads: int | None) -> Opened:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
+    # threads that wait for the next call by spinning slow whatever else runs, another session too
+    options.add_session_config_entry('session.force_spinning_stop', '1')
     session = onnxruntime.InferenceSession(file, options, providers=['CPUExecutionProvider'])
     about = session.get_modelmeta().custom_metadata_map.get(METADATA)
     (images,) = session.get_inputs()

@@ -185,7 +185,10 @@ def choose_kernel(
     groups: int,
 ) -> Kernel:
     """A kernel by shape, from what `benchmarks/kernels.py` and docs/measured show."""
-    compiling = is_compiling()  # makes one code for all batch sizes, not one unrolled for each
+    # which makes one code for one image and one for all other numbers, not one unrolled for each
+    compiling = is_compiling()
+    if compiling and x.shape[0] == 1:
+        return GroupedConv(stride, padding, dilation, groups)
     if groups > 1:
         take = GroupedPatches if compiling else GroupedConv
         return take(stride, padding, dilation, groups)

@@ -18,6 +18,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from . import compiled_mixing
 from .autocast import without_autocast
 from .tracing import is_compiling, is_exporting
 
@@ -147,6 +148,8 @@ def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
 def _mix_rows(routing: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Kernels of a type, each as a row: [B, E] and [E, ...] -> [B, N]."""
     if weight.dtype != routing.dtype:
+        if compiled_mixing.can_mix(routing, weight):
+            return compiled_mixing.mix(routing, weight)
         weight = weight.to(routing.dtype)
     rows = torch.mm(routing, weight.flatten(1))
     return rows if rows.dtype == dtype else rows.to(dtype)
@@ -344,7 +347,7 @@ class GroupedPatches(Kernel):
 def _multiply(x: Tensor, routing: Tensor, weight: Tensor, block: int) -> Tensor:
     """x [B, K, N], routing [B, E], weight [E, M, K] -> [B, M, N]."""
     out_channels = weight.shape[1]
-    if block >= out_channels:
+    if block >= out_channels or compiled_mixing.can_mix(routing, weight):
         return torch.bmm(_mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[1:]), x)
     return torch.cat(
         [

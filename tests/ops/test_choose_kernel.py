@@ -86,8 +86,12 @@ def test_a_compiler_meets_no_convolution_whose_groups_are_the_batch():
         depthwise = MODULE.choose_kernel(
             torch.empty(4, 8, 9, 9), torch.empty(2, 8, 1, 3, 3), ONE, ONE, ONE, 8
         )
+        one_image = MODULE.choose_kernel(
+            torch.empty(1, 8, 9, 9), torch.empty(2, 8, 1, 3, 3), ONE, ONE, ONE, 8
+        )
     assert dense == Matmul(ONE, ONE)
     assert depthwise == GroupedPatches(ONE, ONE, ONE, 8)
+    assert one_image == GroupedConv(ONE, ONE, ONE, 8)
 
 
 def test_ssds_own_layers_run_all_experts_off_the_cpu():
