@@ -64,6 +64,7 @@ class Trainings:
         left = [run for run in runs if not run.is_done]
         done = len(runs) - len(left)
         self.say(f'{len(runs)} runs, {done} of them done before')
+        self.stopped = False
         began = time.monotonic()
         failed: dict[Run, str] = {}
         futures: dict[Run, Future] = {}

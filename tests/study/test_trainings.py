@@ -120,6 +120,15 @@ def test_each_run_is_trained_and_tested_once(begin, out):
     assert said == ['3 runs, 3 of them done before'] and len(trained(out)) == 6
 
 
+def test_runs_that_the_first_ones_decide_on_are_carried_out_after_them(begin, out):
+    """As a study's other seeds are, once its learning rates are chosen."""
+    trainings, _ = begin()
+    with trainings:
+        assert trainings.carry_out([Run('plain', 0, EPOCHS, out)]) == {}
+        assert trainings.carry_out([Run('plain', 1, EPOCHS, out)]) == {}
+    assert trained(out) == [f'plain-seed{seed} {epoch}' for seed in (0, 1) for epoch in (1, 2)]
+
+
 def test_several_run_at_a_time(begin, out):
     trainings, _ = begin(jobs=2)
     with trainings:
