@@ -5,6 +5,8 @@ once, widens it in registers and writes the mixed kernel alone. It is bound by m
 bytes take less time than experts in float32 do: docs/deploy.md.
 """
 
+import re
+
 import torch
 from torch import Tensor
 from torch.torch_version import TorchVersion
@@ -93,7 +95,8 @@ def compile_mixing(verbose: bool = False) -> bool:
             flags += ['-mavx2', '-mfma', '-mf16c', '-DCPU_CAPABILITY_AVX2', '-DCPU_CAPABILITY=AVX2']
         try:
             load_inline(
-                NAME,
+                # that of another PyTorch is of no use
+                re.sub(r'\W', '_', f'{NAME}_{torch.__version__}'),
                 SOURCE,
                 extra_cflags=flags,
                 is_python_module=False,
@@ -114,6 +117,7 @@ def can_mix(routing: Tensor, weight: Tensor) -> bool:
         operator is not None
         and routing.shape[0] == 1
         and routing.dtype == torch.float32
+        and weight.dtype in (torch.float16, torch.bfloat16)
         and weight.device.type == 'cpu'
         and weight[0].is_contiguous()
         and not is_compiling()
