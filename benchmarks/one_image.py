@@ -25,7 +25,7 @@ from condconv_det.analysis.interleave import Call, interleave
 from condconv_det.deploy import cast_experts, compile_mixing, fold_batch_norm
 from condconv_det.ops import compiled_mixing
 
-FORMS = STATIC, CONDCONV, HALF, MIXING, *_ = (
+FORMS = STATIC, _, _, MIXING, *_ = (
     'static',
     'CondConv',
     'float16 experts',

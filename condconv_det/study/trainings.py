@@ -64,7 +64,6 @@ class Trainings:
         left = [run for run in runs if not run.is_done]
         done = len(runs) - len(left)
         self.say(f'{len(runs)} runs, {done} of them done before')
-        self.stopped = False
         began = time.monotonic()
         failed: dict[Run, str] = {}
         futures: dict[Run, Future] = {}
@@ -88,8 +87,9 @@ class Trainings:
                         f'[{done + ended}/{len(runs)}] {run.name}: {result}\n'
                         f'  {elapsed:.1f} minutes gone, about {to_go:.0f} to go'
                     )
-            finally:
+            except BaseException:  # or the pool would wait for what is left
                 self._stop()
+                raise
         return failed
 
     def _carry_out(self, run: Run, start: Future | None) -> str:

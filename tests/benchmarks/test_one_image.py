@@ -4,7 +4,6 @@ import re
 import shutil
 
 import pytest
-import torch
 
 from benchmarks import one_image
 from condconv_det.ops import compiled_mixing
@@ -13,9 +12,6 @@ from condconv_det.ops import compiled_mixing
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch):
     monkeypatch.setattr(compiled_mixing, 'operator', None)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.long

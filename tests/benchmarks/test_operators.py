@@ -8,13 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from condconv_det.deploy.write import METADATA, check_environment
+from condconv_det.deploy.write import METADATA
 
-operators = pytest.importorskip('benchmarks.operators', exc_type=ImportError)
-try:
-    check_environment('onnx')
-except ImportError as error:
-    pytest.skip(str(error), allow_module_level=True)
+operators = pytest.importorskip('benchmarks.operators', exc_type=ImportError)  # needs onnxruntime
 
 
 @pytest.fixture
