@@ -4,7 +4,8 @@
 
 From normalised images to the optimizer's step, gradients clipped as the config says; CondConv as
 the config has it, from block 1 on, and so with one router a block; each with AdamW's fused form,
-which the recipes ask for, and without. All take turns within a round.
+which the recipes ask for, and without. All take turns within a round. Freed memory is kept, as
+tools/train.py does, unless --new-memory asks for PyTorch's ways.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from mmengine.optim import build_optim_wrapper
 from benchmarks.networks import annotated_images, detector, static_twin
 from condconv_det.analysis.cost import image_size
 from condconv_det.analysis.interleave import Call, interleave
+from condconv_det.compat.memory import keep_freed_memory
 
 EARLY = {'model.backbone.cond_cfg.start': 1}
 FORMS = {
@@ -51,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--batch', type=int, default=8, help='(%(default)s)')
     parser.add_argument('--rounds', type=int, default=20, help='(%(default)s)')
     parser.add_argument('--threads', type=int, help="(PyTorch's)")
+    parser.add_argument('--new-memory', action='store_true', help='what is freed goes back')
     args = parser.parse_args(argv)
+    kept = not args.new_memory and keep_freed_memory()
     torch.set_num_threads(args.threads or torch.get_num_threads())
     calls: dict[tuple[str, bool], Call] = {}
     for form, options in FORMS.items():
@@ -62,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     times = {key: statistics.median(found) for key, found in interleave(calls, args.rounds).items()}
     print(
         f'{args.config.name}, batch {args.batch}, {torch.get_num_threads()} threads, PyTorch '
-        f'{torch.__version__}, medians of {args.rounds} turns\n\n'
+        f'{torch.__version__}, {"kept" if kept else "new"} memory, medians of {args.rounds} turns\n'
+        '\n'
         '| a training step | AdamW fused, ms | to static | not fused, ms | to static |\n'
         '|---|---|---|---|---|'
     )

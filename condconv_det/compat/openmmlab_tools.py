@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .memory import keep_freed_memory
+
 VERSIONS = dict(mmdet='3.3.0', mmpretrain='1.2.0')
 
 
@@ -40,6 +42,7 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
     from mmengine.dist import utils as mmengine_dist
 
     if not torch.cuda.is_available():
+        keep_freed_memory()
         mmengine_dist._init_dist_pytorch = _init_group_of_cpus
     runpy.run_path(str(script), run_name='__main__')
 

@@ -1,9 +1,9 @@
 """The kernels behind `cond_conv2d`: ways to convolve each example with its own mix of experts.
 
-Mixing is bound by memory, so the mixed kernels are not kept for backward: to read the
-experts again takes less time than to write `[B, Cout, Cin/groups, kh, kw]` and read it back. Where
-mixed kernels are large, a block of output channels is mixed, used and forgotten before the next, in
-forward and in backward, so that it stays in the cache.
+Autograd keeps mixed kernels where they take no more memory than the experts or the images. Others
+are mixed again in backward, which takes less time than to write `[B, Cout, Cin/groups, kh, kw]` and
+read it back; of large ones a block of output channels is mixed, used and forgotten before the next,
+in forward and in backward, so that it stays in the cache.
 """
 
 import inspect
@@ -25,6 +25,9 @@ from .tracing import is_compiling, is_exporting
 Pair = tuple[int, int]
 Needs = tuple[bool, bool, bool]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+# Numbers of a kernel, from which on and in which parts inner products of kernels are taken.
+LONG, PART = 2**18, 2**14
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def out_size(
 class MixingTwice(Kernel):
     """Kernels that are mixed in forward, forgotten, and mixed again in backward.
 
-    Autograd may keep those that are smaller than their image.
+    Autograd may keep those that are no more than the experts, or smaller than their image.
     """
 
     def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
@@ -71,11 +74,11 @@ class MixingTwice(Kernel):
     def _mixes_twice(self, x: Tensor, weight: Tensor) -> bool:
         if not torch.is_grad_enabled() or is_exporting():
             return False
-        # a compiler would make other code for each side of the comparison
+        # a compiler would make other code for each side of the comparisons
         return is_compiling() or not self._may_keep(x, weight)
 
     def _may_keep(self, x: Tensor, weight: Tensor) -> bool:
-        """Whether what `forward` leaves to autograd takes less memory than x, and less time."""
+        """Whether what `forward` leaves to autograd takes little memory, and less time."""
         return False
 
     @abstractmethod
@@ -162,7 +165,7 @@ class GroupedConv(MixingTwice):
     groups: int = 1
 
     def _may_keep(self, x: Tensor, weight: Tensor) -> bool:
-        return _is_smaller(weight, x)
+        return len(x) <= len(weight) or _is_smaller(weight, x)
 
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
         kernel = _mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[2:])
@@ -262,6 +265,8 @@ class Matmul(MixingTwice):
         return replace(self, block=None)
 
     def _may_keep(self, x: Tensor, weight: Tensor) -> bool:
+        if len(x) <= len(weight):
+            return True
         return self._is_pointwise(weight) and _is_smaller(weight, x)  # patches are larger than x
 
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
@@ -347,7 +352,8 @@ class GroupedPatches(Kernel):
 def _multiply(x: Tensor, routing: Tensor, weight: Tensor, block: int) -> Tensor:
     """x [B, K, N], routing [B, E], weight [E, M, K] -> [B, M, N]."""
     out_channels = weight.shape[1]
-    if block >= out_channels or compiled_mixing.can_mix(routing, weight):
+    kept = torch.is_grad_enabled()
+    if block >= out_channels or kept or compiled_mixing.can_mix(routing, weight):
         return torch.bmm(_mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[1:]), x)
     return torch.cat(
         [
@@ -407,9 +413,9 @@ def _blocks(out_channels: int, block: int) -> Iterator[slice]:
 
 def _routing_grad(kernel_grad: Tensor, weight: Tensor) -> Tensor:
     """[B, E] from kernels' gradients [B, Cout, ...] and experts [E, Cout, ...]."""
-    weight = weight.to(kernel_grad.dtype)
-    if weight[0, 0].numel() < 64:
-        return torch.mm(kernel_grad.flatten(1), weight.flatten(1).mT)
-    kernel_grad, weight = kernel_grad.flatten(2), weight.flatten(2)
-    # row by row: BLAS takes four times as long for few and very long inner products
+    kernel_grad, weight = kernel_grad.flatten(1), weight.to(kernel_grad.dtype).flatten(1)
+    if weight.shape[1] < LONG or weight.shape[1] % PART:
+        return torch.mm(kernel_grad, weight.mT)
+    # in parts: BLAS takes up to twice as long for few and very long inner products
+    kernel_grad, weight = (rows.unflatten(1, (-1, PART)) for rows in (kernel_grad, weight))
     return torch.bmm(kernel_grad.transpose(0, 1), weight.permute(1, 2, 0)).sum(0)

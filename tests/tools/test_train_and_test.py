@@ -1,13 +1,16 @@
 """The command lines that train and test, on a small set of shapes."""
 
+import os
 import re
 from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from condconv_det.compat.memory import keep_freed_memory
 from condconv_det.data.shapes import make_shapes
 
 CONFIG = (
@@ -43,7 +46,10 @@ def _in_its_folder(shapes, monkeypatch):
 
 def test_trains_resumes_tests_and_draws(run_tool, capsys, monkeypatch):
     options = ['--work-dir', 'work', '--cfg-options', *QUICK]
+    monkeypatch.delenv('THP_MEM_ALLOC_ENABLE', raising=False)
     run_tool('train.py', CONFIG, *options, 'train_cfg.max_epochs=1')
+    asked = os.environ.get('THP_MEM_ALLOC_ENABLE')
+    assert bool(asked) == (keep_freed_memory() and not torch.cuda.is_available())
     first = CheckpointLoader.load_checkpoint('work/epoch_1.pth')
     assert 'Epoch(train) [1]' in capsys.readouterr().out
 
