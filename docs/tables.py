@@ -9,7 +9,6 @@ With --check nothing is written, and a page that is not up to date is an error.
 import argparse
 import re
 import sys
-import textwrap
 from pathlib import Path
 
 from condconv_det.analysis.curves import plt
@@ -37,17 +36,17 @@ def filled(page: str, studies: Path) -> str:
 
 
 def draw_differences(studies: dict[str, Results], out: Path) -> None:
-    """Draws each arm's difference to its study's baseline, with its interval, into a PNG.
+    """Draws each arm's difference to its baseline, with its interval, into a PNG.
 
     Args:
         studies: results by name.
         out: the PNG.
     """
     rows = [
-        (f'{name}: {row.arm}', row.differences)
+        (f'{name}: {row.arm} to {row.baseline}', row.differences)
         for name, results in studies.items()
         for row in results.rows
-        if row.baseline == results.baseline and row.differences['test']
+        if row.differences['test']
     ]
     figure, axes = plt.subplots(figsize=(9, 1 + 0.45 * len(rows)), layout='constrained')
     for split, color, offset in (('val', 'tab:blue', -0.12), ('test', 'tab:orange', 0.12)):
@@ -67,9 +66,7 @@ def draw_differences(studies: dict[str, Results], out: Path) -> None:
     axes.axvline(0, color='black', lw=0.8)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.invert_yaxis()
-    baselines = ', '.join(f'{results.baseline} in {name}' for name, results in studies.items())
-    label = f"mAP minus the baseline's, with the 95 percent interval ({baselines})"
-    axes.set_xlabel(textwrap.fill(label, 70))
+    axes.set_xlabel('difference of mAP, with the 95 percent interval')
     axes.legend()
     with written_whole(out) as partial:
         figure.savefig(partial, format='png', dpi=100)

@@ -188,12 +188,14 @@ class Study:
             name: _read_arm(path, name, arms, baselines[name], rates[name], length, unit)
             for name in ordered
         }
-        for split in SPLITS:
-            files = {arm.annotations(split) for arm in read.values()}
-            if len(files) > 1:
-                raise ValueError(
-                    f'{path}: arms are compared on one {split} set, got {sorted(files)}'
-                )
+        for name, arm in read.items():
+            for split in SPLITS:
+                ours, theirs = (each.annotations(split) for each in (arm, read[arm.baseline]))
+                if ours != theirs:
+                    raise ValueError(
+                        f'{path}: arm {name!r} and its baseline {arm.baseline!r} are compared on '
+                        f'one {split} set, got {ours} and {theirs}'
+                    )
         return cls(read, given['baseline'], tuple(seeds), length, unit)
 
 

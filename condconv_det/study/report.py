@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -130,25 +131,44 @@ def time_per_image(arms: Sequence[Arm], rounds: int = TIMED_ROUNDS) -> dict[str,
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
+class Found(NamedTuple):
+    """What runs, by arm and seed, reach on a split.
+
+    Args:
+        maps: mAP.
+        groups: mAP of each group of images.
+        resampled: mAP of each resample of the images.
+    """
+
+    maps: dict[tuple[str, int], float]
+    groups: dict[tuple[str, int], dict[str, float]]
+    resampled: dict[tuple[str, int], ndarray]
+
+
+def measure(study: Study, done: Sequence[Run], split: str, num_resamples: int) -> Found:
+    """What runs that are done reach on a split; arms on the same images share their resamples."""
+    found = Found({}, {}, {})
+    for arms in _on_one_set(study, split):
+        matches = {
+            (run.arm, run.seed): _match(study.arms[run.arm], run, split)
+            for run in done
+            if run.arm in arms
+        }
+        groups = study.arms[arms[0]].groups(split)
+        whole = list(groups.values()) or None
+        for key, of_run in matches.items():
+            found.maps[key] = _map(of_run, whole)
+            found.groups[key] = {name: _map(of_run, [group]) for name, group in groups.items()}
+        if matches:
+            drawn = resample_maps(list(matches.values()), num_resamples, groups=whole)
+            found.resampled.update(zip(matches, drawn))
+    return found
+
+
 def compare(study: Study, runs: Sequence[Run], num_resamples: int) -> Results:
     """Compares a study's arms by the runs that are done."""
     done = [run for run in runs if run.is_done]
-    maps: dict[str, dict[tuple[str, int], float]] = {}
-    of_groups: dict[str, dict[tuple[str, int], dict[str, float]]] = {}
-    resampled: dict[str, dict[tuple[str, int], ndarray]] = {}
-    for split in SPLITS:
-        matches = {(run.arm, run.seed): _match(study, run, split) for run in done}
-        groups = next(iter(study.arms.values())).groups(split)
-        whole = list(groups.values()) or None
-        maps[split] = {key: _map(found, whole) for key, found in matches.items()}
-        of_groups[split] = {
-            key: {name: _map(found, [group]) for name, group in groups.items()}
-            for key, found in matches.items()
-        }
-        drawn = (
-            resample_maps(list(matches.values()), num_resamples, groups=whole) if matches else []
-        )
-        resampled[split] = dict(zip(matches, drawn))
+    found = {split: measure(study, done, split, num_resamples) for split in SPLITS}
     # one that never trained may not even build
     arms = [arm for arm in study.arms.values() if any(run.arm == arm.name for run in done)]
     image_seconds = time_per_image(arms)
@@ -156,13 +176,14 @@ def compare(study: Study, runs: Sequence[Run], num_resamples: int) -> Results:
     for arm in arms:
         cost = measure_config(arm.cfg)
         of_arm = [run for run in done if run.arm == arm.name]
+        seeds = [run.seed for run in of_arm]
         rows.append(
             Row(
                 arm.name,
                 arm.baseline,
-                {s: {run.seed: maps[s][arm.name, run.seed] for run in of_arm} for s in SPLITS},
-                {s: _means([of_groups[s][arm.name, run.seed] for run in of_arm]) for s in SPLITS},
-                {s: _difference(arm, study.seeds, maps[s], resampled[s]) for s in SPLITS},
+                {s: {seed: found[s].maps[arm.name, seed] for seed in seeds} for s in SPLITS},
+                {s: _means([found[s].groups[arm.name, seed] for seed in seeds]) for s in SPLITS},
+                {s: _difference(arm, study.seeds, found[s]) for s in SPLITS},
                 cost.parameters,
                 cost.multiply_adds,
                 image_seconds[arm.name],
@@ -178,23 +199,26 @@ def _means(of_seeds: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.mean(maps[name] for maps in of_seeds) for name in of_seeds[0]}
 
 
-def _difference(
-    arm: Arm,
-    seeds: Sequence[int],
-    maps: dict[tuple[str, int], float],
-    resampled: dict[tuple[str, int], ndarray],
-) -> Difference | None:
+def _difference(arm: Arm, seeds: Sequence[int], found: Found) -> Difference | None:
+    maps = found.maps
     pairs = [((arm.name, seed), (arm.baseline, seed)) for seed in seeds]
     pairs = [(ours, theirs) for ours, theirs in pairs if ours in maps and theirs in maps]
     if arm.name == arm.baseline or not pairs:
         return None
     mean = statistics.mean(maps[ours] - maps[theirs] for ours, theirs in pairs)
-    ours, theirs = (np.stack([resampled[key] for key in keys]) for keys in zip(*pairs))
+    ours, theirs = (np.stack([found.resampled[key] for key in keys]) for keys in zip(*pairs))
     return Difference(mean, *difference_interval(ours, theirs), len(pairs))
 
 
-def _match(study: Study, run: Run, split: str) -> list[ClassMatches]:
-    arm = study.arms[run.arm]
+def _on_one_set(study: Study, split: str) -> list[list[str]]:
+    """Names of arms, those together that are measured on the same images."""
+    by_set: dict[str, list[str]] = {}
+    for arm in study.arms.values():
+        by_set.setdefault(arm.annotations(split), []).append(arm.name)
+    return list(by_set.values())
+
+
+def _match(arm: Arm, run: Run, split: str) -> list[ClassMatches]:
     return match_detections(
         Path(arm.annotations(split)), run.predictions(split), arm.classes(split)
     )
@@ -239,13 +263,14 @@ def to_markdown(results: Results) -> str:
 
 def groups_to_markdown(results: Results, split: str) -> str:
     """A table of each group's mAP, an arm a column; empty where images have no groups."""
-    groups = list(results.rows[0].groups[split]) if results.rows else []
+    groups = list(dict.fromkeys(group for row in results.rows for group in row.groups[split]))
     if not groups:
         return ''
     titles = [f'{split} mAP', *(row.arm for row in results.rows)]
     lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
     for group in groups:
-        cells = [group, *(f'{row.groups[split][group]:.3f}' for row in results.rows)]
+        maps = [row.groups[split].get(group) for row in results.rows]
+        cells = [group, *('' if value is None else f'{value:.3f}' for value in maps)]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 

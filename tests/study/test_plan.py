@@ -115,7 +115,7 @@ def test_the_studies_that_come_with_the_package_are_whole():
                 )"""
             ),
             ValueError,
-            r"arms are compared on one val set, got \[.*, 'mine.json'\]",
+            "'a' and its baseline 'static' are compared on one val set, got mine.json and .*val",
         ),
         (
             dict(
