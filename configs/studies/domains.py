@@ -3,6 +3,8 @@
 # routers at a tenth of its rate, and the static network widened to its time; each at its best
 # learning rate. As in shapes.py, rates are a quarter where kernels move four times as far. A study
 # for a GPU.
+_base_ = './_base_/switch.py'
+
 seeds = (0, 1, 2)
 # 50 epochs * 40 steps of 32 images = 2,000 steps
 epochs = 50
@@ -26,25 +28,13 @@ def width(factor):
 
 
 quarter = width(0.25)
-early = {
-    **quarter,
-    'model.backbone.cond_cfg.start': 1,
-    'model.backbone.cond_cfg.init': 'one-kernel',
-    'model.neck.conv_cfg.init': 'one-kernel',
-}
-slow_routers = {
-    **early,
-    'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
-    'optim_wrapper.paramwise_cfg': dict(
-        expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
-    ),
-}
+early = {**quarter, **_base_.early}
 widths = [width(factor / 100) for factor in (*range(25, 32), *range(32, 60, 2))]
 arms = {
     'static': dict(config=static, cfg_options=quarter),
     'early': dict(config=condconv, cfg_options=early, learning_rates=quartered),
     'paper': dict(config=condconv, cfg_options=quarter, learning_rates=quartered),
-    'early_slow-routers': dict(config=condconv, cfg_options=slow_routers),
+    'early_slow-routers': dict(config=condconv, cfg_options={**early, **_base_.matched}),
     'static_same-time': dict(
         config=static, equal_cost=dict(to='early', by='seconds_per_image', variants=widths)
     ),

@@ -1,6 +1,8 @@
 # From one trained static detector of nine domains: trained on as it is, and with experts put into
 # it, for the same steps. Experts move as one kernel does, and routers at a tenth of the rate; see
 # docs/when.md. The checkpoint is the static arm's of domains.py.
+_base_ = './_base_/switch.py'
+
 seeds = (0, 1, 2)
 epochs = 10
 baseline = 'static'
@@ -11,13 +13,7 @@ trained = {
     'load_from': 'work_dirs/domains/static_lr0.008/seed0/epoch_50.pth',
     'optim_wrapper.optimizer.lr': 4e-3,
 }
-switched = {
-    **trained,
-    'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
-    'optim_wrapper.paramwise_cfg': dict(
-        expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
-    ),
-}
+switched = {**trained, **_base_.matched}
 arms = {
     'static': dict(config=static, cfg_options=trained),
     'early': dict(config=condconv, cfg_options={**switched, 'model.backbone.cond_cfg.start': 1}),

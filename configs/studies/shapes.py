@@ -4,6 +4,8 @@
 # on; each at its best learning rate. With Adam eight experts move a kernel four times as far as the
 # same rate moves a plain one, and the head and the norms once: where nothing else sees to that,
 # rates are a quarter, and `static_fast-kernels` is the static network trained so.
+_base_ = './_base_/switch.py'
+
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static'
@@ -12,27 +14,6 @@ quartered = (4e-3, 8e-3)
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
-early = {
-    'model.backbone.cond_cfg.start': 1,
-    'model.backbone.cond_cfg.init': 'one-kernel',
-    'model.neck.conv_cfg.init': 'one-kernel',
-}
-slow_routers = {
-    **early,
-    'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
-    'optim_wrapper.paramwise_cfg': dict(
-        expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
-    ),
-}
-# of the static network what `early` moves fast, and no more
-fast_kernels = {
-    'optim_wrapper.paramwise_cfg': dict(
-        custom_keys={
-            'conv.weight': dict(lr_mult=4.0, decay_mult=0.25),
-            'backbone.conv1': dict(lr_mult=1.0),
-        }
-    )
-}
 
 
 def widened(factor):
@@ -48,9 +29,11 @@ def widened(factor):
 widths = [widened(factor / 100) for factor in (*range(50, 56), *range(56, 100, 2))]
 arms = {
     'static': dict(config=static),
-    'early': dict(config=condconv, cfg_options=early, learning_rates=quartered),
-    'static_fast-kernels': dict(config=static, cfg_options=fast_kernels, learning_rates=quartered),
-    'early_slow-routers': dict(config=condconv, cfg_options=slow_routers),
+    'early': dict(config=condconv, cfg_options=_base_.early, learning_rates=quartered),
+    'static_fast-kernels': dict(
+        config=static, cfg_options=_base_.fast_kernels, learning_rates=quartered
+    ),
+    'early_slow-routers': dict(config=condconv, cfg_options={**_base_.early, **_base_.matched}),
     'static_same-madds': dict(
         config=static, equal_cost=dict(to='early', by='multiply_adds', variants=widths)
     ),

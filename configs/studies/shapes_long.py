@@ -1,6 +1,8 @@
 # A small network, six looks of the same objects, 120,000 images seen: where capacity should tell.
 # Arms as in shapes.py. Its images: tools/make_shapes.py data/shapes_long --train 6000 --val 300
 # --test 600. A study for a GPU.
+_base_ = './_base_/switch.py'
+
 seeds = (0, 1, 2)
 # 20 epochs * 94 steps of 64 images = 1,880 steps
 epochs = 20
@@ -32,12 +34,7 @@ def width(factor):
 
 
 quarter = width(0.25)
-early = {
-    **quarter,
-    'model.backbone.cond_cfg.start': 1,
-    'model.backbone.cond_cfg.init': 'one-kernel',
-    'model.neck.conv_cfg.init': 'one-kernel',
-}
+early = {**quarter, **_base_.early}
 widths = [width(factor / 100) for factor in (*range(25, 32), *range(56, 80, 2))]
 arms = {
     'static': dict(config=static, cfg_options=quarter),

@@ -1,27 +1,15 @@
-# The same objects in one look, in three and in six, with as many images of all looks together. Rates
-# are those that were best with six, see shapes.py; `static_fast-kernels` is the static network at
-# early's rates.
+# The same objects in one look, in three and in six, and as many images in all. Rates are those that
+# were best with six, see shapes.py; `static_fast-kernels` is the static network at early's rates.
 #     python tools/make_shapes.py data/shapes_1-look --domains daylight
 #     python tools/make_shapes.py data/shapes_3-looks --domains daylight thermal sketch
+_base_ = './_base_/switch.py'
+
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static_6-looks'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
-early = {
-    'model.backbone.cond_cfg.start': 1,
-    'model.backbone.cond_cfg.init': 'one-kernel',
-    'model.neck.conv_cfg.init': 'one-kernel',
-}
-fast_kernels = {
-    'optim_wrapper.paramwise_cfg': dict(
-        custom_keys={
-            'conv.weight': dict(lr_mult=4.0, decay_mult=0.25),
-            'backbone.conv1': dict(lr_mult=1.0),
-        }
-    )
-}
 
 
 def on(data, rate, options={}):
@@ -44,6 +32,6 @@ for looks, data in {
     ours = dict(baseline=f'static_{looks}')
     arms[f'static_{looks}'] = dict(config=static, cfg_options=on(data, 16e-3), **ours)
     arms[f'static_fast-kernels_{looks}'] = dict(
-        config=static, cfg_options=on(data, 4e-3, fast_kernels), **ours
+        config=static, cfg_options=on(data, 4e-3, _base_.fast_kernels), **ours
     )
-    arms[f'early_{looks}'] = dict(config=condconv, cfg_options=on(data, 4e-3, early), **ours)
+    arms[f'early_{looks}'] = dict(config=condconv, cfg_options=on(data, 4e-3, _base_.early), **ours)

@@ -1,0 +1,24 @@
+# What the arms of studies change in their configs.
+
+# eight experts from block 1 on that start as one kernel
+early = {
+    'model.backbone.cond_cfg.start': 1,
+    'model.backbone.cond_cfg.init': 'one-kernel',
+    'model.neck.conv_cfg.init': 'one-kernel',
+}
+# experts that move as a plain kernel does, and routers at a tenth of the rate
+matched = {
+    'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
+    'optim_wrapper.paramwise_cfg': dict(
+        expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
+    ),
+}
+# of a static network the kernels that `early` moves four times as far, and no more
+fast_kernels = {
+    'optim_wrapper.paramwise_cfg': dict(
+        custom_keys={
+            'conv.weight': dict(lr_mult=4.0, decay_mult=0.25),
+            'backbone.conv1': dict(lr_mult=1.0),
+        }
+    )
+}

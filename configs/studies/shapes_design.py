@@ -1,0 +1,58 @@
+# Where to route, with how many experts, and at what width: the arms of shapes.py in other forms, at
+# the rates that were best there. Kernels of two experts and of four move as far as those of eight,
+# and as those of `static_fast-kernels`, the same training with one kernel.
+_base_ = './_base_/switch.py'
+
+seeds = (0, 1, 2)
+epochs = 5
+baseline = 'static'
+
+static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
+condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
+early = _base_.early
+late = {**early, 'model.backbone.cond_cfg.start': 7}
+everywhere = {**early, 'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel')}
+
+
+def experts(number):
+    """Of `early`, which move a kernel as far as eight do."""
+    factor = 8.0 / number
+    keys = {
+        'conv.weight': dict(lr_mult=factor, decay_mult=1 / factor),
+        'backbone.conv1': dict(lr_mult=1.0),
+    }
+    return {
+        **early,
+        'model.backbone.cond_cfg.num_experts': number,
+        'model.neck.conv_cfg.num_experts': number,
+        'optim_wrapper.paramwise_cfg': dict(custom_keys=keys),
+    }
+
+
+def at(config, rate, options={}):
+    return dict(config=config, cfg_options={**options, 'optim_wrapper.optimizer.lr': rate})
+
+
+def narrow(config, rate, options={}):
+    channels = (64, 128, 256, 128, 64)
+    quarter = {
+        'model.backbone.widen_factor': 0.25,
+        'model.neck.in_channels': channels[:3],
+        'model.neck.out_channels': channels,
+        'model.bbox_head.in_channels': channels,
+    }
+    return dict(at(config, rate, {**options, **quarter}), baseline='static_w0.25')
+
+
+arms = {
+    'static': at(static, 16e-3),
+    'static_fast-kernels': at(static, 4e-3, _base_.fast_kernels),
+    'early_e2': at(condconv, 4e-3, experts(2)),
+    'early_e4': at(condconv, 4e-3, experts(4)),
+    'early': at(condconv, 4e-3, early),
+    'late': at(condconv, 4e-3, late),
+    'everywhere': at(condconv, 4e-3, everywhere),
+    'static_w0.25': narrow(static, 16e-3),
+    'static_fast-kernels_w0.25': narrow(static, 4e-3, _base_.fast_kernels),
+    'early_w0.25': narrow(condconv, 4e-3, early),
+}
