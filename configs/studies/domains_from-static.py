@@ -17,5 +17,6 @@ switched = {**trained, **_base_.matched}
 arms = {
     'static': dict(config=static, cfg_options=trained),
     'early': dict(config=condconv, cfg_options={**switched, 'model.backbone.cond_cfg.start': 1}),
+    'everywhere': dict(config=condconv, cfg_options={**switched, **_base_.everywhere}),
     'paper': dict(config=condconv, cfg_options=switched),
 }

@@ -1,6 +1,7 @@
 # Where to route, with how many experts, and at what width: the arms of shapes.py in other forms, at
 # the rates that were best there. Kernels of two experts and of four move as far as those of eight,
-# and as those of `static_fast-kernels`, the same training with one kernel.
+# and as those of `static_fast-kernels`, the same training with one kernel; `static_fast-everywhere`
+# is that to `everywhere`.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -11,7 +12,6 @@ static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
 early = _base_.early
 late = {**early, 'model.backbone.cond_cfg.start': 7}
-everywhere = {**early, 'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel')}
 
 
 def experts(number):
@@ -33,15 +33,18 @@ def at(config, rate, options={}):
     return dict(config=config, cfg_options={**options, 'optim_wrapper.optimizer.lr': rate})
 
 
-def narrow(config, rate, options={}):
-    channels = (64, 128, 256, 128, 64)
-    quarter = {
-        'model.backbone.widen_factor': 0.25,
+def width(factor):
+    channels = [round(factor * number) for number in (256, 512, 1024, 512, 256)]
+    return {
+        'model.backbone.widen_factor': factor,
         'model.neck.in_channels': channels[:3],
         'model.neck.out_channels': channels,
         'model.bbox_head.in_channels': channels,
     }
-    return dict(at(config, rate, {**options, **quarter}), baseline='static_w0.25')
+
+
+def narrow(config, rate, options={}):
+    return dict(at(config, rate, {**options, **width(0.25)}), baseline='static_w0.25')
 
 
 arms = {
@@ -51,7 +54,16 @@ arms = {
     'early_e4': at(condconv, 4e-3, experts(4)),
     'early': at(condconv, 4e-3, early),
     'late': at(condconv, 4e-3, late),
-    'everywhere': at(condconv, 4e-3, everywhere),
+    'everywhere': at(condconv, 4e-3, _base_.everywhere),
+    'static_fast-everywhere': at(static, 4e-3, _base_.fast_everywhere),
+    'static_same-madds': dict(
+        at(static, 16e-3),
+        equal_cost=dict(
+            to='everywhere',
+            by='multiply_adds',
+            variants=[width(factor / 100) for factor in range(50, 60)],
+        ),
+    ),
     'static_w0.25': narrow(static, 16e-3),
     'static_fast-kernels_w0.25': narrow(static, 4e-3, _base_.fast_kernels),
     'early_w0.25': narrow(condconv, 4e-3, early),

@@ -1,5 +1,6 @@
 # The same objects in one look, in three and in six, and as many images in all. Rates are those that
-# were best with six, see shapes.py; `static_fast-kernels` is the static network at early's rates.
+# were best with six, see shapes.py and shapes_design.py; `static_fast-everywhere` is the static
+# network at everywhere's rates.
 #     python tools/make_shapes.py data/shapes_1-look --domains daylight
 #     python tools/make_shapes.py data/shapes_3-looks --domains daylight thermal sketch
 _base_ = './_base_/switch.py'
@@ -31,7 +32,9 @@ for looks, data in {
 }.items():
     ours = dict(baseline=f'static_{looks}')
     arms[f'static_{looks}'] = dict(config=static, cfg_options=on(data, 16e-3), **ours)
-    arms[f'static_fast-kernels_{looks}'] = dict(
-        config=static, cfg_options=on(data, 4e-3, _base_.fast_kernels), **ours
+    arms[f'static_fast-everywhere_{looks}'] = dict(
+        config=static, cfg_options=on(data, 4e-3, _base_.fast_everywhere), **ours
     )
-    arms[f'early_{looks}'] = dict(config=condconv, cfg_options=on(data, 4e-3, _base_.early), **ours)
+    arms[f'everywhere_{looks}'] = dict(
+        config=condconv, cfg_options=on(data, 4e-3, _base_.everywhere), **ours
+    )

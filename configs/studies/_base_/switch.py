@@ -6,6 +6,8 @@ early = {
     'model.backbone.cond_cfg.init': 'one-kernel',
     'model.neck.conv_cfg.init': 'one-kernel',
 }
+# and in the head's predictors
+everywhere = {**early, 'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel')}
 # experts that move as a plain kernel does, and routers at a tenth of the rate
 matched = {
     'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',
@@ -18,6 +20,16 @@ fast_kernels = {
     'optim_wrapper.paramwise_cfg': dict(
         custom_keys={
             'conv.weight': dict(lr_mult=4.0, decay_mult=0.25),
+            'backbone.conv1': dict(lr_mult=1.0),
+        }
+    )
+}
+# and with the head's predictors
+fast_everywhere = {
+    'optim_wrapper.paramwise_cfg': dict(
+        custom_keys={
+            'conv.weight': dict(lr_mult=4.0, decay_mult=0.25),
+            '.0.weight': dict(lr_mult=4.0, decay_mult=0.25),
             'backbone.conv1': dict(lr_mult=1.0),
         }
     )
