@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 CONDCONV = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
-# each as it was best in configs/studies/shapes.py; eight experts move their kernel four times as
-# far at a rate as a plain one moves
+# each as it was best in configs/studies/shapes_design.py; eight experts move their kernel four times
+# as far at a rate as a plain one moves
 ARMS = {
     'static': (STATIC, {'optim_wrapper.optimizer.lr': 16e-3}),
     'condconv': (
@@ -33,6 +33,7 @@ ARMS = {
             'model.backbone.cond_cfg.start': 1,
             'model.backbone.cond_cfg.init': 'one-kernel',
             'model.neck.conv_cfg.init': 'one-kernel',
+            'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel'),
         },
     ),
 }

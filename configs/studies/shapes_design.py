@@ -1,7 +1,7 @@
-# Where to route, with how many experts, and at what width: the arms of shapes.py in other forms, at
-# the rates that were best there. Kernels of two experts and of four move as far as those of eight,
-# and as those of `static_fast-kernels`, the same training with one kernel; `static_fast-everywhere`
-# is that to `everywhere`.
+# Where to route, and with how many experts: the arms of shapes.py in other forms, at the rates that
+# were best there. Kernels of two experts and of four move as far as those of eight, and as those of
+# `static_fast-kernels`, the same training with one kernel; `static_fast-everywhere` is that to
+# `everywhere`. Widened static networks are compared with `everywhere`.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -43,10 +43,6 @@ def width(factor):
     }
 
 
-def narrow(config, rate, options={}):
-    return dict(at(config, rate, {**options, **width(0.25)}), baseline='static_w0.25')
-
-
 arms = {
     'static': at(static, 16e-3),
     'static_fast-kernels': at(static, 4e-3, _base_.fast_kernels),
@@ -58,13 +54,13 @@ arms = {
     'static_fast-everywhere': at(static, 4e-3, _base_.fast_everywhere),
     'static_same-madds': dict(
         at(static, 16e-3),
+        baseline='everywhere',
         equal_cost=dict(
             to='everywhere',
             by='multiply_adds',
             variants=[width(factor / 100) for factor in range(50, 60)],
         ),
     ),
-    'static_w0.25': narrow(static, 16e-3),
-    'static_fast-kernels_w0.25': narrow(static, 4e-3, _base_.fast_kernels),
-    'early_w0.25': narrow(condconv, 4e-3, early),
+    'static_w0.54': dict(at(static, 16e-3, width(0.54)), baseline='everywhere'),
+    'static_w0.78': dict(at(static, 16e-3, width(0.78)), baseline='everywhere'),
 }
