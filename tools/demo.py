@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 CONDCONV = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
-# each as it was best in configs/studies/shapes_design.py; eight experts move their kernel four times
-# as far at a rate as a plain one moves
+# each as it was best in configs/studies/shapes_design.py; at one rate eight experts move their
+# kernel four times as far as a plain one moves
 ARMS = {
     'static': (STATIC, {'optim_wrapper.optimizer.lr': 16e-3}),
     'condconv': (

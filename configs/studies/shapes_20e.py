@@ -7,19 +7,24 @@ baseline = 'static'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
-channels = (143, 287, 573, 287, 143)
 rate = {'optim_wrapper.optimizer.lr': 16e-3}
-# as in shapes_design.py
-same_madds = {
-    'model.backbone.widen_factor': 0.56,
-    'model.neck.in_channels': channels[:3],
-    'model.neck.out_channels': channels,
-    'model.bbox_head.in_channels': channels,
-}
+
+
+def width(factor):
+    channels = [round(factor * number) for number in (256, 512, 1024, 512, 256)]
+    return {
+        'model.backbone.widen_factor': factor,
+        'model.neck.in_channels': channels[:3],
+        'model.neck.out_channels': channels,
+        'model.bbox_head.in_channels': channels,
+    }
+
+
 arms = {
     'everywhere': dict(
         config=condconv, cfg_options={**_base_.everywhere, 'optim_wrapper.optimizer.lr': 4e-3}
     ),
     'static': dict(config=static, cfg_options=rate),
-    'static_same-madds': dict(config=static, cfg_options={**rate, **same_madds}),
+    'static_w0.54': dict(config=static, cfg_options={**rate, **width(0.54)}, baseline='everywhere'),
+    'static_w0.78': dict(config=static, cfg_options={**rate, **width(0.78)}, baseline='everywhere'),
 }
