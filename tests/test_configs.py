@@ -64,7 +64,7 @@ def read(path):
 
 
 def static_twin(path):
-    return path.with_name(re.sub('-condconv-e[0-9]+', '', path.name))
+    return path.with_name(re.sub('-condconv-e[0-9]+(-everywhere)?', '', path.name))
 
 
 def shrink(transforms, factor=5):

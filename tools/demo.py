@@ -21,21 +21,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
-CONDCONV = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
+CONDCONV = ROOT / 'configs/shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
 # each as it was best in configs/studies/shapes_design.py; at one rate eight experts move their
 # kernel four times as far as a plain one moves
 ARMS = {
     'static': (STATIC, {'optim_wrapper.optimizer.lr': 16e-3}),
-    'condconv': (
-        CONDCONV,
-        {
-            'optim_wrapper.optimizer.lr': 4e-3,
-            'model.backbone.cond_cfg.start': 1,
-            'model.backbone.cond_cfg.init': 'one-kernel',
-            'model.neck.conv_cfg.init': 'one-kernel',
-            'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel'),
-        },
-    ),
+    'condconv': (CONDCONV, {'optim_wrapper.optimizer.lr': 4e-3}),
 }
 EPOCHS = 4
 QUICK_SPLITS = dict(train=64, val=32, test=32)

@@ -9,6 +9,7 @@ baseline = 'static'
 
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 condconv = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8_1xb8-25e_domains.py'
+everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
 trained = {
     'load_from': 'work_dirs/domains/static_lr0.008/seed0/epoch_50.pth',
     'optim_wrapper.optimizer.lr': 4e-3,
@@ -17,6 +18,6 @@ switched = {**trained, **_base_.matched}
 arms = {
     'static': dict(config=static, cfg_options=trained),
     'early': dict(config=condconv, cfg_options={**switched, 'model.backbone.cond_cfg.start': 1}),
-    'everywhere': dict(config=condconv, cfg_options={**switched, **_base_.everywhere}),
+    'everywhere': dict(config=everywhere, cfg_options=switched),
     'paper': dict(config=condconv, cfg_options=switched),
 }

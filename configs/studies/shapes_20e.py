@@ -6,7 +6,7 @@ epochs = 20
 baseline = 'static'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
-condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
+everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
 rate = {'optim_wrapper.optimizer.lr': 16e-3}
 
 
@@ -21,9 +21,7 @@ def width(factor):
 
 
 arms = {
-    'everywhere': dict(
-        config=condconv, cfg_options={**_base_.everywhere, 'optim_wrapper.optimizer.lr': 4e-3}
-    ),
+    'everywhere': dict(config=everywhere, cfg_options={'optim_wrapper.optimizer.lr': 4e-3}),
     'static': dict(config=static, cfg_options=rate),
     'static_w0.54': dict(config=static, cfg_options={**rate, **width(0.54)}, baseline='everywhere'),
     'static_w0.78': dict(config=static, cfg_options={**rate, **width(0.78)}, baseline='everywhere'),

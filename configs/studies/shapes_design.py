@@ -10,6 +10,7 @@ baseline = 'static'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
+everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
 early = _base_.early
 late = {**early, 'model.backbone.cond_cfg.start': 7}
 
@@ -50,7 +51,7 @@ arms = {
     'early_e4': at(condconv, 4e-3, experts(4)),
     'early': at(condconv, 4e-3, early),
     'late': at(condconv, 4e-3, late),
-    'everywhere': at(condconv, 4e-3, _base_.everywhere),
+    'everywhere': at(everywhere, 4e-3),
     'static_fast-everywhere': at(static, 4e-3, _base_.fast_everywhere),
     'static_same-madds': dict(
         at(static, 16e-3),

@@ -1,16 +1,16 @@
-# The same objects in one look, in three and in six, and as many images in all. Rates are those that
-# were best with six, see shapes.py and shapes_design.py; `static_fast-everywhere` is the static
-# network at everywhere's rates.
+# The same objects in one look and in three, and as many images in all as shapes_design.py has of
+# six. Rates are those that were best there; `static_fast-everywhere` is the static network at
+# everywhere's rates.
 #     python tools/make_shapes.py data/shapes_1-look --domains daylight
 #     python tools/make_shapes.py data/shapes_3-looks --domains daylight thermal sketch
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
 epochs = 5
-baseline = 'static_6-looks'
+baseline = 'static_3-looks'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
-condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
+everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
 
 
 def on(data, rate, options={}):
@@ -25,16 +25,10 @@ def on(data, rate, options={}):
 
 
 arms = {}
-for looks, data in {
-    '6-looks': 'data/shapes',
-    '3-looks': 'data/shapes_3-looks',
-    '1-look': 'data/shapes_1-look',
-}.items():
+for looks, data in {'3-looks': 'data/shapes_3-looks', '1-look': 'data/shapes_1-look'}.items():
     ours = dict(baseline=f'static_{looks}')
     arms[f'static_{looks}'] = dict(config=static, cfg_options=on(data, 16e-3), **ours)
     arms[f'static_fast-everywhere_{looks}'] = dict(
         config=static, cfg_options=on(data, 4e-3, _base_.fast_everywhere), **ours
     )
-    arms[f'everywhere_{looks}'] = dict(
-        config=condconv, cfg_options=on(data, 4e-3, _base_.everywhere), **ours
-    )
+    arms[f'everywhere_{looks}'] = dict(config=everywhere, cfg_options=on(data, 4e-3), **ours)

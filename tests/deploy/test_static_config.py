@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 PAIRS = {
     routed: twin
     for routed in sorted(CONFIGS.glob('*/*-condconv-e*.py'))
-    if (twin := routed.with_name(re.sub(r'-condconv-e\d', '', routed.name))).is_file()
+    if (twin := routed.with_name(re.sub(r'-condconv-e\d(-everywhere)?', '', routed.name))).is_file()
 }
 QUICK = ('shapes/ssd128', 'shapes/retina', 'rtmdet/', 'imagenet/efficientnet-b0-depth')
 

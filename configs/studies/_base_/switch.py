@@ -6,8 +6,6 @@ early = {
     'model.backbone.cond_cfg.init': 'one-kernel',
     'model.neck.conv_cfg.init': 'one-kernel',
 }
-# and in the head's predictors
-everywhere = {**early, 'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel')}
 # experts that move as a plain kernel does, and routers at a tenth of the rate
 matched = {
     'optim_wrapper.constructor': 'CondConvOptimWrapperConstructor',

@@ -1,0 +1,8 @@
+# Experts in every layer, the head's predictors too, that start as one kernel: docs/when.md.
+_base_ = './ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
+
+model = dict(
+    backbone=dict(cond_cfg=dict(start=1, init='one-kernel')),
+    neck=dict(conv_cfg=dict(init='one-kernel')),
+    bbox_head=dict(cond_cfg=dict(num_experts=8, init='one-kernel')),
+)

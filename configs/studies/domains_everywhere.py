@@ -1,0 +1,20 @@
+# Nine domains with experts in every layer, the head's predictors too, from scratch on two cores.
+# Rates and length are those that were best for the static network and for experts without the
+# head in domains.py, a study for a GPU.
+
+seeds = (0, 1, 2)
+epochs = 50
+baseline = 'static'
+
+static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
+everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
+
+
+def at(rate):
+    return {'train_dataloader.batch_size': 32, 'optim_wrapper.optimizer.lr': rate}
+
+
+arms = {
+    'static': dict(config=static, cfg_options=at(8e-3)),
+    'everywhere': dict(config=everywhere, cfg_options=at(2e-3)),
+}
