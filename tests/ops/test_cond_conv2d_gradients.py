@@ -43,6 +43,30 @@ def test_first_and_second_gradients_in_float64(kind, path, batch, bias_shape):
 
 
 @pytest.mark.parametrize('kind, path', ALL_PATHS)
+def test_long_kernels_have_the_gradients_of_short_ones(kind, path, monkeypatch):
+    kernel, groups, padding = GEOMETRY[kind].values()
+    torch.manual_seed(0)
+    leaves = [
+        torch.randn(4, 4, 4, 4, dtype=torch.float64, requires_grad=True),
+        torch.randn(4, 5, dtype=torch.float64, requires_grad=True),
+        torch.randn(5, 4, 4 // groups, kernel, kernel, dtype=torch.float64, requires_grad=True),
+    ]
+
+    def gradients():
+        with forced(path):
+            loss = cond_conv2d(*leaves, padding=padding, groups=groups).sin().sum()
+        first = torch.autograd.grad(loss, leaves, create_graph=True)
+        return *first, *torch.autograd.grad(first[1].square().sum(), leaves)
+
+    expected, experts, bmm = gradients(), [], torch.bmm
+    for name, value in dict(LONG=16, PART=8, SHORT=4).items():
+        monkeypatch.setattr(f'condconv_det.ops.kernels.{name}', value)
+    monkeypatch.setattr(torch, 'bmm', lambda a, b: experts.append(b.shape[2]) or bmm(a, b))
+    torch.testing.assert_close(gradients(), expected)
+    assert (5 in experts) == (path != 'outputs')
+
+
+@pytest.mark.parametrize('kind, path', ALL_PATHS)
 def test_gradients_of_gradients_where_routing_depends_on_x(kind, path):
     """As in a layer with a router: of a penalty on the gradient, and of the loss beside it."""
     kernel, groups, padding = GEOMETRY[kind].values()
