@@ -34,8 +34,18 @@ def test_one_line_switches_a_backbone(config):
     assert any(isinstance(layer, CondConv2d) for layer in model.backbone.modules())
 
 
+def test_experts_in_every_layer(config):
+    model = MODELS.build(config(SNIPPETS[1]).model)
+    static = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Conv2d) and not isinstance(layer, CondConv2d)
+    ]
+    assert static == ['backbone.conv1.conv']  # the stem
+
+
 def test_conv_cfg_switches_any_other_detector(config):
-    cfg = config(SNIPPETS[1])
+    cfg = config(SNIPPETS[2])
     cfg.model.backbone.init_cfg = None  # no download
     model = MODELS.build(cfg.model)
     routed = [layer for layer in model.neck.modules() if isinstance(layer, CondConv2d)]
@@ -55,5 +65,5 @@ def test_conv_cfg_switches_any_other_detector(config):
 
 def test_the_layer_stands_alone():
     names = dict(x=torch.randn(2, 64, 9, 9))
-    exec(SNIPPETS[2], names)
+    exec(SNIPPETS[3], names)
     assert names['y'].shape == (2, 128, 9, 9)
