@@ -1,6 +1,6 @@
 # From one trained static detector of nine domains: trained on as it is, and with experts put into
 # it, for the same steps. Experts move as one kernel does, and routers at a tenth of the rate; see
-# docs/when.md. The checkpoint is the static arm's of domains.py.
+# docs/when.md. The checkpoint is the static arm's of domains_everywhere.py.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -11,7 +11,7 @@ static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 condconv = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8_1xb8-25e_domains.py'
 everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
 trained = {
-    'load_from': 'work_dirs/domains/static_lr0.008/seed0/epoch_50.pth',
+    'load_from': 'work_dirs/domains_everywhere/static/seed0/epoch_50.pth',
     'optim_wrapper.optimizer.lr': 4e-3,
 }
 switched = {**trained, **_base_.matched}
