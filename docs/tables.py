@@ -2,7 +2,8 @@
 
 A page says `<!-- study NAME -->`, or `<!-- groups NAME -->` for the mAP of each group of test
 images, and `<!-- end -->`; what stands between is replaced by what `docs/studies/NAME.json` holds,
-a study's `results.json`. The figure, `images/differences.png`, has all of them.
+a study's `results.json`. The figure, `images/differences.png`, has each difference between a CondConv
+arm and a static one.
 With --check nothing is written, and a page that is not up to date is an error.
 """
 
@@ -36,10 +37,10 @@ def filled(page: str, studies: Path) -> str:
 
 
 def draw_differences(studies: dict[str, Results], out: Path) -> None:
-    """Draws each arm's difference to its baseline, with its interval, into a PNG.
+    """Draws differences between CondConv and static arms, with their intervals, into a PNG.
 
     Args:
-        studies: results by name.
+        studies: results by name; arms whose names begin with `static` are.
         out: the PNG.
     """
     rows = [
@@ -47,6 +48,7 @@ def draw_differences(studies: dict[str, Results], out: Path) -> None:
         for name, results in studies.items()
         for row in results.rows
         if row.differences['test']
+        and row.arm.startswith('static') != row.baseline.startswith('static')
     ]
     figure, axes = plt.subplots(figsize=(9, 1 + 0.45 * len(rows)), layout='constrained')
     for split, color, offset in (('val', 'tab:blue', -0.12), ('test', 'tab:orange', 0.12)):
