@@ -1,0 +1,21 @@
+# Nine domains, short: as domains_everywhere.py, but fifteen epochs, and a static network at twice
+# the rate.
+seeds = (0, 1, 2)
+# 15 epochs * 40 steps of 32 images = 600 steps
+epochs = 15
+baseline = 'static_lr0.008'
+
+static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
+everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
+
+
+def at(config, rate):
+    options = {'train_dataloader.batch_size': 32, 'optim_wrapper.optimizer.lr': rate}
+    return dict(config=config, cfg_options=options)
+
+
+arms = {
+    'static_lr0.008': at(static, 8e-3),
+    'everywhere_lr0.002': at(everywhere, 2e-3),
+    'static_lr0.016': at(static, 16e-3),
+}
