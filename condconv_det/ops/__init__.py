@@ -3,7 +3,7 @@
 from .cond_conv2d import cond_conv2d
 from .cond_linear import cond_linear
 from .export_conv import any_batch_conv2d, single_image_conv2d
-from .kernels import mix_kernels
+from .mixing import mix_kernels
 from .padding import same_padding
 
 __all__ = [

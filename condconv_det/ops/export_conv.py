@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
 from .cond_conv2d import Size
-from .kernels import mix_kernels
+from .mixing import mix_kernels
 from .padding import same_padding
 
 # see `single_image_conv2d`

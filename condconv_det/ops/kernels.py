@@ -20,15 +20,12 @@ from torch.utils.checkpoint import checkpoint
 
 from . import compiled_mixing
 from .autocast import without_autocast
+from .mixing import mix_kernels, mix_rows, routing_grad
 from .tracing import is_compiling, is_exporting
 
 Pair = tuple[int, int]
 Needs = tuple[bool, bool, bool]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
-
-# Numbers of a kernel, from which on inner products of kernels are taken in parts; of the longest
-# part and of the shortest.
-LONG, PART, SHORT = 2**15, 2**12, 2**8
 
 
 @dataclass(frozen=True)
@@ -136,56 +133,6 @@ class _Run(Function):
 _Run.forward.__signature__ = inspect.signature(_Run.forward)
 
 
-def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
-    """Each example's kernel, the routing-weighted sum of the experts (paper, eq. 1).
-
-    Args:
-        routing: [B, E], any real weights.
-        weight: [E, Cout, Cin/groups, kh, kw]; experts of a lower precision are mixed in routing's.
-
-    Returns:
-        [B, Cout, Cin/groups, kh, kw].
-    """
-    return _mix_rows(routing, weight, routing.dtype).view(-1, *weight.shape[1:])
-
-
-def _mix_rows(routing: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Kernels of a type, each as a row: [B, E] and [E, ...] -> [B, N]."""
-    if weight.dtype != routing.dtype:
-        if compiled_mixing.can_mix(routing, weight):
-            return compiled_mixing.mix(routing, weight)
-        weight = weight.to(routing.dtype)
-    weight = weight.flatten(1)
-    differentiated = torch.is_grad_enabled() and routing.requires_grad and not is_compiling()
-    multiply = _Mix.apply if differentiated and _is_long(weight) else torch.mm
-    rows = multiply(routing, weight)
-    return rows if rows.dtype == dtype else rows.to(dtype)
-
-
-class _Mix(Function):
-    """`torch.mm` of routing weights and experts, with `_routing_grad` for its gradient."""
-
-    generate_vmap_rule = True  # of torch.func
-
-    @staticmethod
-    def forward(routing, experts):
-        return torch.mm(routing, experts)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx, grad):
-        routing, experts = ctx.saved_tensors
-        grad_routing = grad_experts = None
-        if ctx.needs_input_grad[0]:
-            grad_routing = _routing_grad(grad, experts)
-        if ctx.needs_input_grad[1]:
-            grad_experts = torch.mm(routing.mT, grad)
-        return grad_routing, grad_experts
-
-
 @dataclass(frozen=True)
 class GroupedConv(MixingTwice):
     """All examples side by side as the groups of one convolution of batch 1."""
@@ -196,14 +143,14 @@ class GroupedConv(MixingTwice):
         return len(x) <= len(weight) or _is_smaller(weight, x)
 
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        kernel = _mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[2:])
+        kernel = mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[2:])
         return self._convolve(_side_by_side(x), kernel, len(x) * self.groups)
 
     def backward(
         self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
     ) -> Gradients:
         batch, (_, *shape) = len(x), weight.shape
-        kernel = _mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[2:])
+        kernel = mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[2:])
         grad_x, kernel_grad = self._convolve_backward(
             _side_by_side(grad), _side_by_side(x), kernel, needs, batch * self.groups
         )
@@ -214,7 +161,7 @@ class GroupedConv(MixingTwice):
         if kernel_grad is not None:
             kernel_grad = kernel_grad.reshape(batch, *shape).to(routing.dtype)
             if needs[1]:
-                grad_routing = _routing_grad(kernel_grad, weight)
+                grad_routing = routing_grad(kernel_grad, weight)
             if needs[2]:
                 grad_weight = mix_kernels(routing.mT, kernel_grad).to(weight.dtype)
         return grad_x, grad_routing, grad_weight
@@ -269,7 +216,7 @@ class OneByOne(MixingTwice):
                 if of_kernel is not None:
                     kernel.copy_(of_kernel)  # which is not needed any more
             if needs[1]:
-                grad_routing.append(_routing_grad(kernels, experts))
+                grad_routing.append(routing_grad(kernels, experts))
             if needs[2]:
                 grad_weight.flatten(1).addmm_(of_few.mT, kernels.flatten(1))
         return (
@@ -382,7 +329,7 @@ def _multiply(x: Tensor, routing: Tensor, weight: Tensor, block: int) -> Tensor:
     out_channels = weight.shape[1]
     kept = torch.is_grad_enabled()
     if block >= out_channels or kept or compiled_mixing.can_mix(routing, weight):
-        return torch.bmm(_mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[1:]), x)
+        return torch.bmm(mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[1:]), x)
     return torch.cat(
         [
             torch.bmm(mix_kernels(routing, weight[:, rows]).to(x.dtype), x)
@@ -412,7 +359,7 @@ def _multiply_backward(
         if needs[1] or needs[2]:
             kernel_grad = torch.bmm(grad_rows, x.mT).to(routing.dtype)
             if needs[1]:
-                of_rows = _routing_grad(kernel_grad, experts)
+                of_rows = routing_grad(kernel_grad, experts)
                 grad_routing = of_rows if grad_routing is None else grad_routing + of_rows
             if needs[2]:
                 of_rows = grad_weight[:, rows].flatten(1)  # a view, so that nothing is copied
@@ -429,7 +376,7 @@ def _multiply_backward_at_once(
     if needs[1] or needs[2]:
         kernel_grad = torch.bmm(grad, x.mT).to(routing.dtype)
         if needs[1]:
-            grad_routing = _routing_grad(kernel_grad, weight)
+            grad_routing = routing_grad(kernel_grad, weight)
         if needs[2]:
             grad_weight = mix_kernels(routing.mT, kernel_grad)
     return grad_x, grad_routing, grad_weight
@@ -437,19 +384,3 @@ def _multiply_backward_at_once(
 
 def _blocks(out_channels: int, block: int) -> Iterator[slice]:
     return (slice(start, start + block) for start in range(0, out_channels, block))
-
-
-def _routing_grad(kernel_grad: Tensor, weight: Tensor) -> Tensor:
-    """[B, E] from kernels' gradients [B, Cout, ...] and experts [E, Cout, ...]."""
-    kernel_grad, weight = kernel_grad.flatten(1), weight.to(kernel_grad.dtype).flatten(1)
-    if not _is_long(weight):
-        return torch.mm(kernel_grad, weight.mT)
-    part = math.gcd(weight.shape[1], PART)
-    kernel_grad, weight = (rows.unflatten(1, (-1, part)) for rows in (kernel_grad, weight))
-    return torch.bmm(kernel_grad.transpose(0, 1), weight.permute(1, 2, 0)).sum(0)
-
-
-def _is_long(rows: Tensor) -> bool:
-    """Whether inner products of rows take a CPU less time in parts, down to a quarter."""
-    numbers = rows.shape[1]
-    return rows.device.type == 'cpu' and numbers >= LONG and math.gcd(numbers, PART) >= SHORT

@@ -14,19 +14,7 @@ quartered = (4e-3, 8e-3)
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 condconv = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py'
-
-
-def widened(factor):
-    channels = [round(factor * number) for number in (256, 512, 1024, 512, 256)]
-    return {
-        'model.backbone.widen_factor': factor,
-        'model.neck.in_channels': channels[:3],
-        'model.neck.out_channels': channels,
-        'model.bbox_head.in_channels': channels,
-    }
-
-
-widths = [widened(factor / 100) for factor in (*range(50, 56), *range(56, 100, 2))]
+widths = [_base_.widths[percent] for percent in (*range(50, 56), *range(56, 100, 2))]
 arms = {
     'static': dict(config=static),
     'early': dict(config=condconv, cfg_options=_base_.early, learning_rates=quartered),

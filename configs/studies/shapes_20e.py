@@ -8,21 +8,13 @@ baseline = 'static'
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
 rate = {'optim_wrapper.optimizer.lr': 16e-3}
-
-
-def width(factor):
-    channels = [round(factor * number) for number in (256, 512, 1024, 512, 256)]
-    return {
-        'model.backbone.widen_factor': factor,
-        'model.neck.in_channels': channels[:3],
-        'model.neck.out_channels': channels,
-        'model.bbox_head.in_channels': channels,
-    }
-
-
 arms = {
     'everywhere': dict(config=everywhere, cfg_options={'optim_wrapper.optimizer.lr': 4e-3}),
     'static': dict(config=static, cfg_options=rate),
-    'static_w0.54': dict(config=static, cfg_options={**rate, **width(0.54)}, baseline='everywhere'),
-    'static_w0.78': dict(config=static, cfg_options={**rate, **width(0.78)}, baseline='everywhere'),
+    'static_w0.54': dict(
+        config=static, cfg_options={**rate, **_base_.widths[54]}, baseline='everywhere'
+    ),
+    'static_w0.78': dict(
+        config=static, cfg_options={**rate, **_base_.widths[78]}, baseline='everywhere'
+    ),
 }

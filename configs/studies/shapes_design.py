@@ -34,16 +34,6 @@ def at(config, rate, options={}):
     return dict(config=config, cfg_options={**options, 'optim_wrapper.optimizer.lr': rate})
 
 
-def width(factor):
-    channels = [round(factor * number) for number in (256, 512, 1024, 512, 256)]
-    return {
-        'model.backbone.widen_factor': factor,
-        'model.neck.in_channels': channels[:3],
-        'model.neck.out_channels': channels,
-        'model.bbox_head.in_channels': channels,
-    }
-
-
 arms = {
     'static': at(static, 16e-3),
     'static_fast-kernels': at(static, 4e-3, _base_.fast_kernels),
@@ -59,9 +49,9 @@ arms = {
         equal_cost=dict(
             to='everywhere',
             by='multiply_adds',
-            variants=[width(factor / 100) for factor in range(50, 60)],
+            variants=_base_.widths[50:60],
         ),
     ),
-    'static_w0.54': dict(at(static, 16e-3, width(0.54)), baseline='everywhere'),
-    'static_w0.78': dict(at(static, 16e-3, width(0.78)), baseline='everywhere'),
+    'static_w0.54': dict(at(static, 16e-3, _base_.widths[54]), baseline='everywhere'),
+    'static_w0.78': dict(at(static, 16e-3, _base_.widths[78]), baseline='everywhere'),
 }

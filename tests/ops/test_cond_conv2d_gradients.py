@@ -60,7 +60,7 @@ def test_long_kernels_have_the_gradients_of_short_ones(kind, path, monkeypatch):
 
     expected, experts, bmm = gradients(), [], torch.bmm
     for name, value in dict(LONG=16, PART=8, SHORT=4).items():
-        monkeypatch.setattr(f'condconv_det.ops.kernels.{name}', value)
+        monkeypatch.setattr(f'condconv_det.ops.mixing.{name}', value)
     monkeypatch.setattr(torch, 'bmm', lambda a, b: experts.append(b.shape[2]) or bmm(a, b))
     torch.testing.assert_close(gradients(), expected)
     assert (5 in experts) == (path != 'outputs')
