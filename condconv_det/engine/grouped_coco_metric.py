@@ -39,7 +39,7 @@ class GroupedCocoMetric(CocoMetric):
             self.outfile_prefix = given or str(Path(folder) / 'results')
             try:
                 metrics = super().compute_metrics(results)
-                if not self.format_only:
+                if metrics:  # none where nothing was detected, or only files are asked for
                     metrics.update(self._of_groups(f'{self.outfile_prefix}.bbox.json'))
             finally:
                 self.outfile_prefix = given

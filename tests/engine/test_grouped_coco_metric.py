@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmdet.evaluation import CocoMetric
 
 from condconv_det.analysis.groups import image_groups
 from condconv_det.engine import GroupedCocoMetric
@@ -66,6 +67,11 @@ def test_each_group_is_scored_on_its_own_images_with_its_own_classes(ann_file):
     assert metrics['coco/site_mAP_b'] == pytest.approx(of_b, abs=1e-3)
     assert metrics['coco/site_mAP'] == pytest.approx((of_a + of_b) / 2, abs=1e-3)
     assert 0 < metrics['coco/bbox_mAP'] < 1
+
+
+def test_where_nothing_is_detected_there_are_no_figures_as_with_mmdets_metric(ann_file):
+    metric = GroupedCocoMetric(ann_file, group_by='site')
+    assert evaluate(metric, [[]] * 4) == evaluate(CocoMetric(ann_file), [[]] * 4) == {}
 
 
 def test_results_stay_where_they_are_asked_for(ann_file, tmp_path):
