@@ -92,7 +92,8 @@ def prepare(
         seed: of the random order in which images are dealt out.
         group_by: a key of COCO's image records, or 'folder'.
         alike: correlation of thumbnails from which images are near-duplicates; above 1 none are.
-        resplit: deals out all images, though the source may have splits of its own.
+        resplit: deals out all images, though the source may have splits of its own, and lists that
+            lack some.
 
     Raises:
         ValueError: an argument or the source is unusable, or a split would have no box, or train
@@ -103,7 +104,7 @@ def prepare(
     index = ImageIndex(images or (root.parent if root.is_file() else root))
     with tqdm(desc='images', total=len(index.paths), leave=False, disable=None) as bar:
         decoder = _Decoder(bar)
-        source = read_source(root, index, decoder.size, format, classes)
+        source = read_source(root, index, decoder.size, format, classes, listed_only=not resplit)
     records = source.data['images']
     thumbnails = np.stack([decoder.thumbnails[index.root / r['file_name']] for r in records])
     groups = groups_of(records, thumbnails, alike, group_by)
@@ -133,7 +134,7 @@ def prepare(
         kept_splits=kept_splits(own),
         alike=sum(num_groups[group] > 1 for group in groups.tolist()),
         leaks=_count_leaks(groups, split_of),
-        faults=source.faults,
+        faults=source.faults + _split_faults(root, own, records),
     )
 
 
@@ -152,6 +153,20 @@ def _check_arguments(
         raise ValueError(f'ratios must be above 0 for {SPLITS}, got {dict(ratios)}')
     if seed < 0:
         raise ValueError(f'seed must be at least 0, got {seed}')
+
+
+def _split_faults(
+    root: Path, own: Sequence[str | None], records: Sequence[Mapping[str, Any]]
+) -> list[Fault]:
+    """Why splits of the source are not kept, if it has several."""
+    present = {split for split in own if split is not None}
+    if len(present) < 2 or kept_splits(own):
+        return []
+    without = [image['file_name'] for image, split in zip(records, own) if split is None]
+    reason = 'none is train'
+    if without:
+        reason = f'{len(without)} of {len(own)} images are in none, the first {without[0]}'
+    return [Fault('splits not kept', root.name, f'{reason}; all images are dealt out anew')]
 
 
 def _sides(data: dict[str, Any]) -> ndarray:

@@ -1,7 +1,9 @@
 """A folder of images and boxes in any of three formats, read as one COCO data set."""
 
+import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +11,7 @@ from typing import Any, NamedTuple
 from .check_coco import check_coco, read_coco
 from .coco_faults import level
 from .fault import Fault
-from .image_index import ImageIndex, nearest, split_in
+from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
 from .voc_xml import UnusableImage, class_names, read_objects, read_xml, text_of
 from .yolo import read_labels, read_names
 
@@ -39,6 +41,7 @@ def read_source(
     read_size: ReadSize,
     format: str | None = None,
     classes: Sequence[str] | None = None,
+    listed_only: bool = True,
 ) -> Source:
     """Reads a data set, whatever its folders are called.
 
@@ -57,14 +60,20 @@ def read_source(
         format: one of 'coco', 'voc' and 'yolo'; by default what the files are.
         classes: those to keep, in this order; for YOLO, names of its numbers where no file has
             them. By default all that have a box.
+        listed_only: leave out the images of Pascal VOC that are in no list, where there are lists
+            for train and for another split.
 
     Raises:
         ValueError: the files are of no format or of several, or not one box can be used.
     """
     format = format or find_format(root, index)
     faults: list[Fault] = []
-    reader = dict(coco=_read_coco, voc=_read_voc, yolo=_read_yolo)[format]
-    read = reader(root, index, read_size, classes, faults)
+    readers = dict(
+        coco=_read_coco,
+        voc=partial(_read_voc, listed_only=listed_only),
+        yolo=partial(_read_yolo, classes=classes),
+    )
+    read = readers[format](root, index, read_size, faults)
     used = Counter(read.names[annotation['category_id'] - 1] for annotation in read.annotations)
     wanted = classes or read.names
     kept = [name for name in wanted if used[name]]
@@ -164,17 +173,24 @@ def _size(path: Path, read_size: ReadSize) -> tuple[int, int]:
         raise UnusableImage('broken image', f'{path}: {error}') from error
 
 
-def _read_voc(
-    root: Path, index: ImageIndex, read_size: ReadSize, classes: Any, faults: list[Fault]
-) -> _Read:
+def _read_lists(root: Path, stems: Collection[str], faults: list[Fault]) -> dict[str, str]:
+    """The split of each name in ImageSets/Main; a line may have more after the name."""
     lists: dict[str, str] = {}
     for path in sorted(root.rglob('ImageSets/Main/*.txt')):
-        split = split_in(Path(path.stem))
-        if split is not None and path.stem == split:  # others, such as trainval, overlap
-            lines = path.read_text(encoding='utf-8-sig').splitlines()
-            lists.update((line.split()[0], split) for line in lines if line.strip())
+        split = SPLIT_WORDS.get(path.stem.lower())  # others, such as trainval, overlap
+        if split is not None:
+            lines = map(str.strip, path.read_text(encoding='utf-8-sig').splitlines())
+            lists.update((n if n in stems else n.split()[0], split) for n in lines if n)
+    unknown = [name for name in lists if name not in stems]
+    if unknown:
+        detail = f'{len(unknown)} names in ImageSets/Main have none, the first {unknown[0]}'
+        faults.append(Fault('missing xml', root.name, detail))
+    return lists
+
+
+def _read_trees(paths: list[Path], faults: list[Fault]) -> dict[Path, ET.Element]:
     trees = {}
-    for path in sorted(root.rglob('*.xml')):
+    for path in paths:
         try:
             tree = read_xml(path)
         except UnusableImage as error:
@@ -182,8 +198,18 @@ def _read_voc(
             continue
         if tree.tag == 'annotation':
             trees[path] = tree
+    return trees
+
+
+def _read_voc(
+    root: Path, index: ImageIndex, read_size: ReadSize, faults: list[Fault], listed_only: bool
+) -> _Read:
+    paths = sorted(root.rglob('*.xml'))
+    lists = _read_lists(root, {path.stem for path in paths}, faults)
+    trees = _read_trees(paths, faults)
+    listed_only &= {'train'} < {lists[path.stem] for path in trees if path.stem in lists}
     names = sorted(set().union(*map(class_names, trees.values())))
-    read, seen = _Read(names), set()
+    read, seen, unlisted = _Read(names), set(), []
     for path, tree in trees.items():
         where = path.relative_to(root).with_suffix('').as_posix()
         image = index.of_stem(path) or index.named(text_of(tree, 'filename'), path.parent)
@@ -192,15 +218,21 @@ def _read_voc(
                 raise UnusableImage('missing image', f'no image of {path}, or more than one')
             if image in seen:
                 raise UnusableImage('image listed twice', f'{image} has another xml before {path}')
+            seen.add(image)
+            if listed_only and path.stem not in lists:
+                unlisted.append(where)
+                continue
             size = _size(index.root / image, read_size)
         except UnusableImage as error:
             faults.append(Fault(error.kind, where, f'{error}; left out'))
             continue
-        seen.add(image)
         split = lists.get(path.stem) if lists else split_in(image) or split_in(Path(where))
         number = read.add(image, size, split)
         for found in read_objects(tree, size, names, where, faults):
             read.annotations.append(dict(found, image_id=number))
+    if unlisted:
+        detail = f'{len(unlisted)} images left out, the first {unlisted[0]}'
+        faults.append(Fault('image in no list', root.name, detail))
     without = len(index.paths) - len(seen)
     if without:
         faults.append(Fault('image without xml', root.name, f'{without} images left out'))
@@ -208,7 +240,11 @@ def _read_voc(
 
 
 def _read_yolo(
-    root: Path, index: ImageIndex, read_size: ReadSize, classes: Any, faults: list[Fault]
+    root: Path,
+    index: ImageIndex,
+    read_size: ReadSize,
+    faults: list[Fault],
+    classes: Sequence[str] | None,
 ) -> _Read:
     names = read_names(root) or list(classes or ())
     if not names:
@@ -242,9 +278,7 @@ def _read_yolo(
     return read
 
 
-def _read_coco(
-    root: Path, index: ImageIndex, read_size: ReadSize, classes: Any, faults: list[Fault]
-) -> _Read:
+def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[Fault]) -> _Read:
     files = [root] if root.is_file() else sorted(filter(_looks_like_coco, root.rglob('*.json')))
     read, seen = _Read([]), {}
     for path in files:

@@ -71,8 +71,37 @@ def test_the_sources_own_splits_are_kept_and_what_they_share_is_counted(source, 
     assert done.num_images == {'train': 12, 'val': 4, 'test': 4} and done.leaks == 8
     anew = prepare(source.root, tmp_path / 'anew', resplit=True)
     assert anew.kept_splits == () and anew.leaks == 0
-    (source.root / 'ImageSets/Main/test.txt').unlink()
-    assert prepare(source.root, tmp_path / 'none').kept_splits == ()  # four images have no split
+
+
+def test_images_in_no_list_are_left_out_unless_all_are_dealt_anew(source, tmp_path):
+    for split, numbers in dict(train=range(1, 12), val=range(12, 16), test=range(16, 20)).items():
+        source.write(f'ImageSets/Main/{split}.txt', '\n'.join(map(str, numbers)))
+    done = prepare(source.root, tmp_path / 'out')
+    assert done.kept_splits == ('train', 'val', 'test')
+    assert done.num_images == {'train': 11, 'val': 4, 'test': 4}
+    assert [str(fault) for fault in done.faults] == [
+        'source: image in no list: 1 images left out, the first xmls/0'
+    ]
+    anew = prepare(source.root, tmp_path / 'anew', resplit=True)
+    assert sum(anew.num_images.values()) == 20 and anew.faults == []
+
+
+@pytest.mark.parametrize(
+    'folder, says',
+    [('', '1 of 9 images are in none, the first 8.jpg'), ('valid/', 'none is train')],
+)
+def test_why_splits_are_not_kept_is_said(files, tmp_path, folder, says):
+    for number in range(9):
+        split = ('train/', 'test/')[number % 2] if not folder or number % 2 else folder
+        name = f'{split if number < 8 else folder}{number}'
+        files.image(f'{name}.jpg')
+        files.voc(f'{name}.xml', 'cat')
+    done = prepare(files.root, tmp_path / 'out')
+    assert done.kept_splits == ()
+    assert [str(fault) for fault in done.faults] == [
+        f'source: splits not kept: {says}; all images are dealt out anew'
+    ]
+    assert prepare(files.root, tmp_path / 'anew', resplit=True).faults == []
 
 
 def test_images_of_a_folder_stay_together(files, tmp_path):

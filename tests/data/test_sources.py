@@ -57,12 +57,37 @@ def test_voc_with_lists_has_the_splits_that_they_say(files):
         files.voc(f'Annotations/{name}.xml', 'cat')
     files.write('ImageSets/Main/train.txt', 'a\n')
     files.write('ImageSets/Main/val.txt', 'b\n')
-    files.write('ImageSets/Main/trainval.txt', 'a\nb\n')
-    assert splits(read(files)) == {
-        'JPEGImages/a.jpg': 'train',
-        'JPEGImages/b.jpg': 'val',
-        'JPEGImages/c.jpg': None,
-    }
+    files.write('ImageSets/Main/trainval.txt', 'a\nb\nc\n')
+    source = read(files)
+    assert splits(source) == {'JPEGImages/a.jpg': 'train', 'JPEGImages/b.jpg': 'val'}
+    assert list(map(str, source.faults)) == [
+        'source: image in no list: 1 images left out, the first Annotations/c'
+    ]
+    assert splits(read(files, listed_only=False))['JPEGImages/c.jpg'] is None
+
+
+def test_lists_of_other_names_and_names_with_a_space_or_a_word_after_them(files):
+    for name in ('a', 'a b', 'a c'):
+        files.image(f'{name}.jpg')
+        files.voc(f'{name}.xml', 'cat')
+    files.write('ImageSets/Main/Training.txt', 'a  1\n')
+    files.write('ImageSets/Main/valid.txt', 'a b \n')
+    files.write('ImageSets/Main/testing.txt', 'a c')
+    source = read(files)
+    assert splits(source) == {'a.jpg': 'train', 'a b.jpg': 'val', 'a c.jpg': 'test'}
+    assert source.faults == []
+
+
+def test_lists_that_name_none_of_the_images_are_named(files):
+    files.image('a.jpg')
+    files.voc('a.xml', 'cat')
+    files.write('ImageSets/Main/train.txt', 'a.jpg\nb.jpg\n')
+    files.write('ImageSets/Main/val.txt', 'c.jpg\n')
+    source = read(files)
+    assert boxes(source) == [('a.jpg', 'cat')]
+    assert list(map(str, source.faults)) == [
+        'source: missing xml: 3 names in ImageSets/Main have none, the first a.jpg'
+    ]
 
 
 def test_of_images_with_one_name_the_nearest_belongs_to_an_annotation(files):
