@@ -12,7 +12,7 @@ from .check_coco import check_coco, read_coco
 from .coco_faults import level
 from .fault import Fault
 from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
-from .voc_xml import UnusableImage, class_names, read_objects, read_xml, text_of
+from .voc_xml import UnusableImage, check_size, class_names, read_objects, read_xml, text_of
 from .yolo import read_labels, read_names
 
 FORMATS = ('coco', 'voc', 'yolo')
@@ -223,6 +223,7 @@ def _read_voc(
                 unlisted.append(where)
                 continue
             size = _size(index.root / image, read_size)
+            check_size(tree, size, where, faults)
         except UnusableImage as error:
             faults.append(Fault(error.kind, where, f'{error}; left out'))
             continue

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from .coco_files import write_splits
 from .decode import decoded_size
 from .fault import Fault
-from .voc_xml import UnusableImage, class_names, read_objects, read_xml
+from .voc_xml import UnusableImage, check_size, class_names, read_objects, read_xml
 
 SPLITS = ('train', 'val', 'test')
 _EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
@@ -35,10 +35,11 @@ def convert_voc(
 ) -> Conversion:
     """Write `out/annotations/{split}.json` for a Pascal VOC folder, which is only read.
 
-    File names in the json are relative to `root/JPEGImages`. Sizes are those of the image files.
-    An object that cannot be used is left out, a box that crosses the border is clipped, an image
-    that cannot be used is left out with its objects; each is in the result's `faults`. Existing
-    files are replaced when all new ones are complete.
+    File names in the json are relative to `root/JPEGImages`. Sizes are those of the image files; an
+    image whose xml says another one is left out, as its boxes lie elsewhere. An object that cannot
+    be used is left out, a box that crosses the border is clipped, an image that cannot be used is
+    left out with its objects; each is in the result's `faults`. Existing files are replaced when
+    all new ones are complete.
 
     Args:
         root: holds Annotations/*.xml, JPEGImages and, if there are splits, ImageSets/Main/*.txt.
@@ -142,6 +143,7 @@ def _convert_split(
         try:
             tree = read_xml(root / 'Annotations' / f'{name}.xml')
             path, width, height = _find_image(root, name, read_size)
+            check_size(tree, (width, height), where, faults)
         except UnusableImage as error:
             faults.append(Fault(error.kind, where, f'{error}; image left out'))
             continue

@@ -47,6 +47,27 @@ def class_names(tree: ET.Element) -> set[str]:
     return {text_of(node, 'name') for node in tree.findall('object')} - {''}
 
 
+def check_size(tree: ET.Element, size: tuple[int, int], where: str, faults: list[Fault]) -> None:
+    """Compares an annotation's size with the image file's; it may have none, or 0x0.
+
+    Boxes drawn in a picture of another size, or in a photograph before it was turned upright, lie
+    elsewhere in the file's.
+
+    Args:
+        size: the image file's width and height.
+        where: by which a fault, of a missing size, calls the image.
+
+    Raises:
+        UnusableImage: the annotation is of another size.
+    """
+    said = [text_of(tree, f'size/{side}') for side in ('width', 'height')]
+    detail = f'xml says {said[0] or "?"}x{said[1] or "?"}, file has {size[0]}x{size[1]}'
+    if all(text in ('', '0') for text in said):
+        faults.append(Fault('image size missing', where, f'{detail}; used the file'))
+    elif said != list(map(str, size)):
+        raise UnusableImage('image size differs', detail)
+
+
 def read_objects(
     tree: ET.Element,
     size: tuple[int, int],
@@ -62,10 +83,6 @@ def read_objects(
         classes: in the order of their ids, from 1; objects of others are left out.
         where: by which a fault calls the image.
     """
-    said = tuple(text_of(tree, f'size/{side}') for side in ('width', 'height'))
-    if said != tuple(map(str, size)):
-        detail = f'xml says {said[0] or "?"}x{said[1] or "?"}, file has {size[0]}x{size[1]}'
-        faults.append(Fault('image size differs', where, f'{detail}; used the file'))
     objects = []
     for number, node in enumerate(tree.findall('object'), 1):
         label = text_of(node, 'name')

@@ -218,6 +218,20 @@ def test_an_image_of_another_size_than_its_json_says_is_left_out(files):
     ]
 
 
+def test_nor_is_one_of_another_size_than_its_xml_says_used(files):
+    for name in ('a', 'b', 'c'):
+        files.image(f'{name}.jpg')
+        path = files.voc(f'{name}.xml', 'cat')
+        path.write_text(path.read_text().replace('>40<', dict(a='>40<', b='>80<', c='><')[name]))
+    path.write_text(path.read_text().replace('>30<', '><'))
+    source = read(files)
+    assert boxes(source) == [('a.jpg', 'cat'), ('c.jpg', 'cat')]
+    assert [(f.kind, f.where) for f in source.faults] == [
+        ('image size differs', 'b'),
+        ('image size missing', 'c'),
+    ]
+
+
 @pytest.mark.parametrize('format', ['voc', 'coco', 'yolo'])
 def test_only_the_classes_asked_for_are_kept_in_their_order(files, format):
     files.image('a.jpg')

@@ -208,23 +208,35 @@ def test_missing_and_broken_files_are_left_out_and_named(voc):
     assert [i['file_name'] for i in data['train']['images']] == ['good.jpg']
 
 
-@pytest.mark.parametrize('size', [(HEIGHT, WIDTH), ('', ''), (WIDTH, 'tall')])
-def test_the_files_size_is_used_and_a_different_one_in_the_xml_named(voc, size):
+@pytest.mark.parametrize('size, said', [(('', ''), r'?x?'), ((0, 0), '0x0')])
+def test_where_the_xml_has_no_size_the_files_is_used_and_that_named(voc, size, said):
     voc.add('sized', obj(), size=size).split('train', 'sized')
     done, data = convert(voc)
     assert (data['train']['images'][0]['width'], data['train']['images'][0]['height']) == (40, 30)
-    assert [(f.kind, f.where) for f in done.faults] == [('image size differs', 'train/sized')]
-    assert '40x30' in done.faults[0].detail
+    assert [str(fault) for fault in done.faults] == [
+        f'train/sized: image size missing: xml says {said}, file has 40x30; used the file'
+    ]
+
+
+@pytest.mark.parametrize('size', [(HEIGHT, WIDTH), (2 * WIDTH, 2 * HEIGHT), (WIDTH, 'tall')])
+def test_an_image_of_another_size_than_its_xml_says_is_left_out_and_named(voc, size):
+    voc.add('sized', obj(), size=size).split('train', 'good', 'sized')
+    done, data = convert(voc)
+    assert [image['file_name'] for image in data['train']['images']] == ['good.jpg']
+    says = f'xml says {size[0]}x{size[1]}, file has 40x30; image left out'
+    assert [str(fault) for fault in done.faults] == [f'train/sized: image size differs: {says}']
 
 
 def test_a_turned_photograph_has_the_size_that_opencv_loads(voc):
     exif = Image.Exif()
     exif[0x0112] = 6
-    path = voc.root / 'JPEGImages' / 'good.jpg'
-    Image.new('RGB', (WIDTH, HEIGHT)).save(path, exif=exif)
-    _, data = convert(voc)
-    image = data['train']['images'][0]
+    for name, size in dict(as_seen=(HEIGHT, WIDTH), as_stored=(WIDTH, HEIGHT)).items():
+        path = voc.add(name, obj(), size=size).root / 'JPEGImages' / f'{name}.jpg'
+        Image.new('RGB', (WIDTH, HEIGHT)).save(path, exif=exif)
+    done, data = convert(voc.split('train', 'as_seen', 'as_stored'))
+    (image,) = data['train']['images']
     assert (image['height'], image['width']) == cv2.imread(str(path)).shape[:2] == (WIDTH, HEIGHT)
+    assert [(f.where, f.kind) for f in done.faults] == [('train/as_stored', 'image size differs')]
 
 
 def truncate(path):
