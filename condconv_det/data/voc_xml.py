@@ -1,8 +1,9 @@
 """One annotation file of Pascal VOC.
 
 Coordinates follow detectron2's `pascal_voc.py`: VOC counts pixels from 1 and includes the last, so
-xmin, ymin lose 1 and xmax, ymax stay, and (1, 1, width, height) is the whole image. (MMDetection's
-converter takes 1 from all four, which makes every box a pixel too small.)
+xmin, ymin lose 1 and xmax, ymax stay, (1, 1, width, height) is the whole image, and an object of
+one column has xmin equal to xmax. (MMDetection's converter takes 1 from all four, which makes every
+box a pixel too small.)
 
 `difficult` follows MMDetection's converter: iscrowd 0 and "ignore" 1, so that MMDetection leaves
 such a box out of training, while COCO's evaluation, which looks at iscrowd alone, counts it.
@@ -127,8 +128,6 @@ def _read_box(
     xmin, ymin, xmax, ymax = corners
     if xmax < xmin or ymax < ymin:
         return left_out('box reversed')
-    if xmax == xmin or ymax == ymin:
-        return left_out('box without area')
     box = [xmin - 1, ymin - 1, xmax, ymax]
     clipped = [max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height)]
     if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
