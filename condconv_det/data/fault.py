@@ -12,3 +12,11 @@ class Fault(NamedTuple):
 
     def __str__(self) -> str:
         return f'{self.where}: {self.kind}: {self.detail}'
+
+
+class UnusableImage(Exception):
+    """An image that is left out with its boxes; `kind` is that of the fault."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePath
 
 from .decode import SUFFIXES
+from .text_files import visible_files
 
 SPLIT_WORDS = {
     **dict.fromkeys(('train', 'training'), 'train'),
@@ -14,7 +15,7 @@ SPLIT_WORDS = {
 
 
 class ImageIndex:
-    """The images below a folder, by path, by name and by name without its ending.
+    """The images below a folder by path, by name and by name without its ending; no hidden ones.
 
     Args:
         root: the folder.
@@ -27,11 +28,11 @@ class ImageIndex:
         self.root = root
         if not root.is_dir():
             raise ValueError(f'the image folder {root} does not exist')
-        self.paths = sorted(
+        self.paths = [
             path.relative_to(root)
-            for path in root.rglob('*')
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith('.')
-        )
+            for path in visible_files(root, '*')
+            if path.suffix.lower() in SUFFIXES
+        ]
         if not self.paths:
             raise ValueError(f'no image below {root}: expected names in {" ".join(SUFFIXES)}')
         self._by_name: dict[str, list[Path]] = defaultdict(list)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from .check_coco import check_coco, read_coco
 from .coco_faults import level
-from .fault import Fault
+from .fault import Fault, UnusableImage
 from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
-from .voc_xml import UnusableImage, check_size, class_names, read_objects, read_xml, text_of
+from .text_files import read_lines, visible_files
+from .voc_xml import check_size, class_names, read_objects, read_xml, text_of
 from .yolo import read_labels, read_names
 
 FORMATS = ('coco', 'voc', 'yolo')
@@ -116,11 +117,11 @@ def find_format(root: Path, index: ImageIndex) -> str:
     if not root.is_dir():
         raise ValueError(f'the folder {root} does not exist')
     found = []
-    if any(_looks_like_coco(path) for path in root.rglob('*.json')):
+    if any(_looks_like_coco(path) for path in visible_files(root, '*.json')):
         found.append('coco')
-    if any(map(index.has_stem, root.rglob('*.xml'))):
+    if any(map(index.has_stem, visible_files(root, '*.xml'))):
         found.append('voc')
-    if any(map(index.has_stem, root.rglob('*.txt'))):
+    if any(map(index.has_stem, visible_files(root, '*.txt'))):
         found.append('yolo')
     if len(found) > 1:
         raise ValueError(f'{root} has boxes in several formats, {found}: say which')
@@ -176,11 +177,11 @@ def _size(path: Path, read_size: ReadSize) -> tuple[int, int]:
 def _read_lists(root: Path, stems: Collection[str], faults: list[Fault]) -> dict[str, str]:
     """The split of each name in ImageSets/Main; a line may have more after the name."""
     lists: dict[str, str] = {}
-    for path in sorted(root.rglob('ImageSets/Main/*.txt')):
+    for path in visible_files(root, 'ImageSets/Main/*.txt'):
         split = SPLIT_WORDS.get(path.stem.lower())  # others, such as trainval, overlap
         if split is not None:
-            lines = map(str.strip, path.read_text(encoding='utf-8-sig').splitlines())
-            lists.update((n if n in stems else n.split()[0], split) for n in lines if n)
+            lines = read_lines(path)
+            lists.update((line if line in stems else line.split()[0], split) for line in lines)
     unknown = [name for name in lists if name not in stems]
     if unknown:
         detail = f'{len(unknown)} names in ImageSets/Main have none, the first {unknown[0]}'
@@ -204,7 +205,7 @@ def _read_trees(paths: list[Path], faults: list[Fault]) -> dict[Path, ET.Element
 def _read_voc(
     root: Path, index: ImageIndex, read_size: ReadSize, faults: list[Fault], listed_only: bool
 ) -> _Read:
-    paths = sorted(root.rglob('*.xml'))
+    paths = visible_files(root, '*.xml')
     lists = _read_lists(root, {path.stem for path in paths}, faults)
     trees = _read_trees(paths, faults)
     listed_only &= {'train'} < {lists[path.stem] for path in trees if path.stem in lists}
@@ -247,31 +248,29 @@ def _read_yolo(
     faults: list[Fault],
     classes: Sequence[str] | None,
 ) -> _Read:
-    names = read_names(root) or list(classes or ())
+    names = read_names(root, faults) or list(classes or ())
     if not names:
         raise ValueError(f'{root} has no data.yaml or classes.txt with names: name the classes')
     labels: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob('*.txt')):
+    for path in visible_files(root, '*.txt'):
         labels.setdefault(path.stem, []).append(path.relative_to(root))
     read, without = _Read(names), 0
     for image in index.paths:
         where = image.with_suffix('').as_posix()
-        try:
-            size = _size(index.root / image, read_size)
-        except UnusableImage as error:
-            faults.append(Fault(error.kind, where, f'{error}; left out'))
-            continue
         candidates = labels.get(image.stem, [])
         label = nearest(candidates, image, root)
-        if candidates and label is None:
-            detail = f'{", ".join(map(str, candidates))}; image left out'
-            faults.append(Fault('labels in several files', where, detail))
+        try:
+            size = _size(index.root / image, read_size)
+            if candidates and label is None:
+                raise UnusableImage('labels in several files', ', '.join(map(str, candidates)))
+            found = []
+            if label is not None:
+                found = read_labels(root / label, size, len(names), where, faults)
+        except UnusableImage as error:
+            faults.append(Fault(error.kind, where, f'{error}; image left out'))
             continue
         number = read.add(image, size, split_in(image))
-        if label is None:
-            without += 1
-            continue
-        found = read_labels(root / label, size, len(names), where, faults)
+        without += label is None
         read.annotations += [dict(box, image_id=number) for box in found]
     if without:
         detail = f'{without} images count as without boxes'
@@ -280,7 +279,9 @@ def _read_yolo(
 
 
 def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[Fault]) -> _Read:
-    files = [root] if root.is_file() else sorted(filter(_looks_like_coco, root.rglob('*.json')))
+    files = (
+        [root] if root.is_file() else list(filter(_looks_like_coco, visible_files(root, '*.json')))
+    )
     read, seen = _Read([]), {}
     for path in files:
         data = _mended(path, faults)

@@ -9,8 +9,9 @@ from tqdm import tqdm
 
 from .coco_files import write_splits
 from .decode import decoded_size
-from .fault import Fault
-from .voc_xml import UnusableImage, check_size, class_names, read_objects, read_xml
+from .fault import Fault, UnusableImage
+from .text_files import read_lines
+from .voc_xml import check_size, class_names, read_objects, read_xml
 
 SPLITS = ('train', 'val', 'test')
 _EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
@@ -106,11 +107,7 @@ def _image_names(root: Path, splits: Sequence[str] | None) -> dict[str, list[str
     missing = [split for split in splits if split not in found]
     if missing:
         raise ValueError(f'{lists} has no list for {missing}; it has: {found or "none"}')
-    names = {}
-    for split in splits:
-        lines = (lists / f'{split}.txt').read_text(encoding='utf-8-sig').splitlines()
-        names[split] = [line.strip() for line in lines if line.strip()]
-    return names
+    return {split: read_lines(lists / f'{split}.txt') for split in splits}
 
 
 def _find_classes(root: Path) -> list[str]:

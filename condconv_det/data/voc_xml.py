@@ -15,17 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .fault import Fault
+from .fault import Fault, UnusableImage
 
 _CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
-
-
-class UnusableImage(Exception):
-    """An image that is left out with its boxes; `kind` is that of the fault."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 def read_xml(path: Path) -> ET.Element:

@@ -11,37 +11,59 @@ from typing import Any
 
 import yaml
 
-from .fault import Fault
+from .fault import Fault, UnusableImage
+from .text_files import read_lines, read_text, visible_files
 
 NAME_FILES = ('classes.txt', 'obj.names', '*.names', '_darknet.labels')
 
 
-def read_names(root: Path) -> list[str] | None:
+def read_names(root: Path, faults: list[Fault]) -> list[str] | None:
     """The classes that a folder's data.yaml or a list of names has, in order; None if none has.
 
+    What cannot be read, such as a YAML file of something else, goes to `faults` if another file has
+    the classes.
+
     Raises:
-        ValueError: a file with names makes no sense.
+        ValueError: a file with names makes no sense, or none has them and one cannot be read.
     """
-    for path in sorted([*root.rglob('*.yaml'), *root.rglob('*.yml')]):
+    readers = [(path, _names_in_yaml) for path in visible_files(root, '*.yaml', '*.yml')]
+    readers += [
+        (path, _names_in_lines) for name in NAME_FILES for path in visible_files(root, name)
+    ]
+    unread = []
+    for path, read in readers:
         try:
-            content = yaml.safe_load(path.read_text(encoding='utf-8'))
-        except (yaml.YAMLError, ValueError) as error:
-            raise ValueError(f'{path} is not YAML: {" ".join(str(error).split())}') from error
-        names = content.get('names') if isinstance(content, dict) else None
-        if names is None:
+            names = read(path)
+        except ValueError as error:
+            unread.append(error)
             continue
-        if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-            names = [names[index] for index in range(len(names))]
-        if not isinstance(names, list) or not names:
-            raise ValueError(f'{path}: expected names as a list, or numbered from 0, got {names!r}')
-        return [str(name) for name in names]
-    for pattern in NAME_FILES:
-        for path in sorted(root.rglob(pattern)):
-            lines = path.read_text(encoding='utf-8-sig').splitlines()
-            names = [line.strip() for line in lines if line.strip()]
-            if names:
-                return names
+        if names is not None:
+            faults += [Fault('file not read', root.name, str(error)) for error in unread]
+            return _in_order(names, path)
+    if unread:
+        raise unread[0]
     return None
+
+
+def _names_in_yaml(path: Path) -> Any:
+    text = read_text(path)
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f'{path} is not YAML: {" ".join(str(error).split())}') from error
+    return content.get('names') if isinstance(content, dict) else None
+
+
+def _names_in_lines(path: Path) -> list[str] | None:
+    return read_lines(path) or None
+
+
+def _in_order(names: Any, path: Path) -> list[str]:
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise ValueError(f'{path}: expected names as a list, or numbered from 0, got {names!r}')
+    return [str(name) for name in names]
 
 
 def read_labels(
@@ -53,9 +75,16 @@ def read_labels(
         size: of the image, width and height in pixels.
         num_classes: class 0 becomes category 1; lines of classes beyond are left out.
         where: by which a fault calls the image.
+
+    Raises:
+        UnusableImage: the file cannot be read.
     """
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        raise UnusableImage('broken labels', str(error)) from error
     objects = []
-    for number, line in enumerate(path.read_text(encoding='utf-8-sig').splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         which = f'line {number} ({line.strip()[:60]})'

@@ -125,6 +125,45 @@ def test_yolo_images_without_labels_are_kept_without_boxes(files):
     ]
 
 
+def test_an_image_whose_labels_are_not_utf_8_is_left_out_and_named(files):
+    for name in ('a', 'b'):
+        files.image(f'{name}.jpg')
+        path = files.yolo(f'{name}.txt', 0)
+    path.write_bytes(b'0 .5 .5 .3 .3 # \xe9')
+    files.write('classes.txt', 'cat')
+    source = read(files)
+    assert [image['file_name'] for image in source.data['images']] == ['a.jpg']
+    assert [(f.kind, f.where) for f in source.faults] == [('broken labels', 'b')]
+
+
+def test_a_list_of_images_that_is_not_utf_8_is_named(files):
+    files.image('a.jpg')
+    files.voc('a.xml', 'cat')
+    files.write('ImageSets/Main/train.txt', '').write_bytes(b'\xe9')
+    with pytest.raises(ValueError, match='train.txt is not UTF-8: '):
+        read(files)
+
+
+@pytest.mark.parametrize('format', ['voc', 'coco', 'yolo'])
+def test_hidden_files_and_folders_are_passed_over(files, format):
+    files.image('a.jpg')
+    if format == 'voc':
+        files.voc('a.xml', 'cat')
+        files.write('ImageSets/Main/train.txt', 'a')
+    elif format == 'coco':
+        files.coco('train.json', {'a.jpg': ['cat']}, ['cat'])
+    else:
+        files.yolo('a.txt', 0)
+        files.write('data.yaml', 'names: [cat]')
+    for path in [path for path in files.root.rglob('*.*') if path.is_file()]:
+        path.with_name(f'._{path.name}').write_bytes(b'\0\5\x16\7 Mac OS X \xa3\xff')
+        copy = files.root / '.ipynb_checkpoints' / path.name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    source = read(files)
+    assert source.format == format and boxes(source) == [('a.jpg', 'cat')] and source.faults == []
+
+
 @pytest.mark.parametrize('format', ['voc', 'yolo'])
 def test_what_could_belong_to_several_images_or_files_is_named(files, format):
     for name in ('full/a', 'small/a', 'b'):

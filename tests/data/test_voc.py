@@ -278,6 +278,12 @@ def test_unusable_arguments_raise_one_error_and_write_nothing(voc, arguments, me
     assert not (voc.root.parent / 'coco').exists()
 
 
+def test_a_list_that_is_not_utf_8_is_named(voc):
+    (voc.root / 'ImageSets' / 'Main' / 'train.txt').write_bytes(b'\xe9')
+    with pytest.raises(ValueError, match='train.txt is not UTF-8: '):
+        convert(voc)
+
+
 def test_other_lists_must_be_named(voc):
     (voc.root / 'ImageSets' / 'Main' / 'train.txt').rename(
         voc.root / 'ImageSets' / 'Main' / 'fold1.txt'

@@ -2,6 +2,7 @@
 
 import pytest
 
+from condconv_det.data.fault import UnusableImage
 from condconv_det.data.yolo import read_labels, read_names
 
 SIZE = (40, 20)  # width, height
@@ -53,6 +54,13 @@ def test_a_box_across_the_border_is_clipped_and_named_unless_it_is_rounding(file
     assert found['bbox'] == pytest.approx([32.4, 5, 7.6, 10]) and faults == []
 
 
+def test_labels_that_are_not_utf_8_make_an_image_unusable(files):
+    path = files.write('a.txt', '')
+    path.write_bytes(b'0 .5 .5 .3 .3 # \xe9')
+    with pytest.raises(UnusableImage, match='a.txt is not UTF-8: '):
+        read_labels(path, SIZE, 2, 'a', [])
+
+
 @pytest.mark.parametrize(
     'name, text',
     [
@@ -64,9 +72,29 @@ def test_a_box_across_the_border_is_clipped_and_named_unless_it_is_rounding(file
 )
 def test_classes_are_found_where_tools_write_them(files, name, text):
     files.write('hyp.yaml', 'lr: 0.1')
-    assert read_names(files.root) is None
+    assert read_names(files.root, []) is None
     files.write(name, text)
-    assert read_names(files.root) == ['cat', 'dog']
+    faults = []
+    assert read_names(files.root, faults) == ['cat', 'dog'] and faults == []
+
+
+@pytest.mark.parametrize('name', ['z.yaml', 'classes.txt'])
+def test_a_yaml_file_of_something_else_is_passed_over_and_named(files, name):
+    files.write('hyp.yaml', 'scales: !!python/tuple [1, 2]')
+    files.write(name, 'names: [cat]' if name == 'z.yaml' else 'cat')
+    faults = []
+    assert read_names(files.root, faults) == ['cat']
+    assert [fault.kind for fault in faults] == ['file not read']
+    assert 'hyp.yaml is not YAML: could not determine a constructor' in faults[0].detail
+
+
+def test_a_list_of_names_that_is_not_utf_8_is_named(files):
+    files.write('classes.txt', '').write_bytes('狗'.encode('gbk'))
+    with pytest.raises(ValueError, match='classes.txt is not UTF-8: '):
+        read_names(files.root, [])
+    files.write('data.yaml', '').write_bytes('names: [狗]'.encode('gbk'))
+    with pytest.raises(ValueError, match='data.yaml is not UTF-8: '):
+        read_names(files.root, [])
 
 
 @pytest.mark.parametrize(
@@ -81,4 +109,4 @@ def test_classes_are_found_where_tools_write_them(files, name, text):
 def test_names_that_make_no_sense_are_refused(files, text, says):
     files.write('data.yaml', text)
     with pytest.raises(ValueError, match=says):
-        read_names(files.root)
+        read_names(files.root, [])
