@@ -84,7 +84,9 @@ def sources_of(config: Path) -> list[Source]:
                 images = Path(root, dataset.get('data_prefix', {}).get('img', ''))
                 classes = dataset.get('metainfo', cls.METAINFO).get('classes')
                 source = Source(ann_file, images, split != 'train', classes)
-                sources.setdefault((ann_file, images), source)
+                same = sources.setdefault((ann_file, images), source)
+                if source.evaluated:
+                    sources[ann_file, images] = same._replace(evaluated=True)
     if not sources:
         raise ValueError(f'config {config} has no COCO json to check')
     return list(sources.values())

@@ -207,6 +207,17 @@ def test_all_sets_of_a_config_are_checked_each_for_its_use(root, check):
     assert levels == {('train', 'note'), ('val', 'error')}
 
 
+def test_a_set_that_is_trained_and_validated_on_is_checked_for_both(root, check):
+    spoil(root / 'annotations' / 'train.json', iscrowd=None)
+    config = root / 'same.py'
+    dataset = "dict(ann_file='annotations/train.json', data_prefix=dict(img='train/'))"
+    config.write_text(
+        f'_base_ = {str(SSD)!r}\nval_dataloader = test_dataloader = dict(dataset={dataset})'
+    )
+    code, out, _ = check(config)
+    assert code == 1 and out.count('.json\n') == 1 and 'error: iscrowd missing' in out
+
+
 def test_sets_of_other_formats_are_named_and_passed_over(root, check):
     config = root / 'mixed.py'
     config.write_text(
