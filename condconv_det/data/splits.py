@@ -16,7 +16,7 @@ from .voc import SPLITS
 THUMBNAIL = 24  # pixels a side
 ALIKE = 0.98  # correlation of thumbnails from which images are near-duplicates
 FOLDER = 'folder'  # a key that every image has
-_ROWS = 1024  # compared with all at a time
+_PAIRS = 2**21  # compared at a time
 
 
 def thumbnail(pixels: ndarray) -> ndarray:
@@ -43,13 +43,15 @@ def near_duplicates(thumbnails: ndarray, alike: float = ALIKE) -> ndarray:
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
     # an image of one colour resembles none
     units = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 1e-3)
-    pairs = [
-        np.argwhere(units[start : start + _ROWS] @ units.T >= alike) + (start, 0)
-        for start in range(0, len(units), _ROWS)
-    ]
-    first, second = np.concatenate([*pairs, np.zeros((0, 2), int)]).T
-    graph = coo_array((np.ones(len(first)), (first, second)), (len(units), len(units)))
-    return connected_components(graph, directed=False)[1]
+    labels = np.arange(len(units))
+    rows = max(1, _PAIRS // max(1, len(units)))
+    for start in range(0, len(units), rows):
+        first, second = np.nonzero(units[start : start + rows] @ units.T >= alike)
+        # the groups so far are the nodes of a graph
+        pairs = labels[first + start], labels[second]
+        graph = coo_array((np.ones(len(first), bool), pairs), (len(units), len(units)))
+        labels = connected_components(graph, directed=False)[1][labels]
+    return labels
 
 
 def groups_of(

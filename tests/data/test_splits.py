@@ -1,5 +1,6 @@
 """Images dealt out to train, val and test."""
 
+import tracemalloc
 from collections import Counter
 
 import cv2
@@ -52,6 +53,18 @@ def test_images_are_alike_by_way_of_a_third_and_in_any_number():
     assert len(set(near_duplicates(chain, 0.97).tolist())) == 1
     assert len(set(near_duplicates(chain[::10], 0.97).tolist())) == 150
     assert len(set(near_duplicates(chain, 2.0).tolist())) == 1500
+
+
+def test_many_alike_images_are_found_in_bounded_memory():
+    rng = np.random.default_rng(0)
+    thumbnails = rng.normal(size=(2, 1, 576)) + 0.01 * rng.normal(size=(2, 2000, 576))
+    thumbnails = thumbnails.astype(np.float32).reshape(4000, 576)
+    tracemalloc.start()
+    found = near_duplicates(thumbnails)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.tolist() == [0] * 2000 + [1] * 2000
+    assert peak < 100 * 2**20  # all pairs at once take 567
 
 
 def test_copies_of_one_image_and_images_of_one_site_stay_together():
