@@ -19,7 +19,8 @@ def run(main: Callable[[], object], again: Sequence[str] | None = None) -> None:
     Args:
         main: parses the arguments, then imports what is heavy; what it returns that is not None is
             the exit code.
-        again: what the command takes beside its arguments to go on after Ctrl+C; None if it cannot.
+        again: options that the command takes, in place of their own values, to go on after Ctrl+C;
+            None if it cannot.
     """
     try:
         try:
@@ -41,6 +42,17 @@ def run(main: Callable[[], object], again: Sequence[str] | None = None) -> None:
 def _how_to_go_on(again: Sequence[str] | None) -> str:
     if again is None:
         return '\nended by Ctrl+C'
-    lacking = [option for option in again if option not in sys.argv]
-    command = [Path(sys.executable).name, *sys.argv, *lacking]
+    command = [Path(sys.executable).name, *_without(again, sys.argv), *again]
     return f'\nended by Ctrl+C; to go on: {shlex.join(command)}'
+
+
+def _without(options: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """The arguments but for some options and the values of these."""
+    kept: list[str] = []
+    before = ''
+    for argument in arguments:
+        is_value = before in options and not argument.startswith('-')
+        if not is_value and argument.partition('=')[0] not in options:
+            kept.append(argument)
+        before = argument
+    return kept

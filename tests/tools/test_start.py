@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from condconv_det import deploy, weights
+from condconv_det import command_line, deploy, weights
 from condconv_det.deploy.images import MAX_PIXELS
 from condconv_det.deploy.sites import LIMIT
 from condconv_det.layers.router import ACTIVATIONS
@@ -85,6 +85,28 @@ def test_ctrl_c_is_one_line_with_the_command_that_goes_on(answers, name):
     if name in GO_ON:
         says += f'; to go on: {Path(sys.executable).name} {TOOLS / name} config.py{GO_ON[name]}'
     assert answer['error'].strip() == says
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['config.py'],
+        ['config.py', '--resume'],
+        ['config.py', '--resume', 'epoch_3.pth'],
+        ['--resume', 'epoch_3.pth', 'config.py'],
+        ['config.py', '--resume=epoch_3.pth'],
+    ],
+)
+def test_after_ctrl_c_it_goes_on_from_the_newest_checkpoint(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['train.py', *arguments, '--work-dir', 'work'])
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit):
+        command_line.run(interrupted, again=('--resume',))
+    command = capsys.readouterr().err.partition('to go on: ')[2].split()
+    assert command[1:] == ['train.py', 'config.py', '--work-dir', 'work', '--resume']
 
 
 @pytest.mark.parametrize('unbuffered', ['', '1'])
