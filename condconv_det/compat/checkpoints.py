@@ -95,7 +95,7 @@ def read_training_meta(path: str) -> dict | None:
         CheckpointError: the file is damaged, as far as that shows without reading the weights.
     """
     check_records(path, weights=False)
-    checkpoint = _load(path, 'cpu', mmap=True)
+    checkpoint = _load(path, 'cpu', mmap=zipfile.is_zipfile(path))
     if not (isinstance(checkpoint, dict) and {'meta', 'optimizer'} <= checkpoint.keys()):
         return None
     meta = checkpoint['meta']

@@ -69,6 +69,12 @@ def test_weights_alone_are_passed_over(epoch, tmp_path):
         find(str(tmp_path))
 
 
+def test_a_checkpoint_in_the_format_before_torch_1_6_is_found(epoch, tmp_path):
+    path = epoch(1)
+    torch.save(torch.load(path), path, _use_new_zipfile_serialization=False)
+    assert find(str(tmp_path)) == str(path)
+
+
 def test_a_new_folder_starts_from_scratch(tmp_path):
     assert find(str(tmp_path)) is None
 
