@@ -37,4 +37,4 @@ FORKS = {
     'mmdet': ('onedl-mmdetection', Tested('3.5.1', '3.5.1')),
     'mmengine': ('onedl-mmengine', Tested('0.10.12', '0.10.12')),
 }
-PYTHON = Tested('3.11', '3.12')
+PYTHON = Tested('3.10', '3.12')

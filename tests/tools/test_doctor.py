@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from condconv_det.compat.versions import TESTED
+from condconv_det.compat.versions import PYTHON, TESTED
 
 ROOT = Path(__file__).parents[2]
 DOCTOR = ROOT / 'tools' / 'doctor.py'
@@ -33,6 +33,11 @@ def test_the_tested_versions_are_those_of_the_constraints():
     assert {name: tested[:2] for name, tested in TESTED.items()} == {
         name: (oldest[name], newest[name]) for name in TESTED
     }
+
+
+def test_the_tested_pythons_are_those_that_setup_names():
+    named = re.findall(r'Python :: (3\.\d+)', (ROOT / 'setup.py').read_text())
+    assert (named[0], named[-1]) == PYTHON[:2]
 
 
 def test_the_tested_versions_cover_what_setup_asks_for():
