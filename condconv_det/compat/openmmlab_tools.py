@@ -4,6 +4,7 @@ import ast
 import io
 import runpy
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from importlib.util import find_spec
@@ -19,8 +20,9 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
     """Runs a script of tools/ as the main program, on this program's arguments.
 
     The script is mmpretrain's where the arguments name a classifier's config, that is one with
-    `default_scope = 'mmpretrain'`, and mmdet's otherwise. Arguments that neither takes, and a
-    question for help, are answered before anything heavy is imported.
+    `default_scope = 'mmpretrain'`, and mmdet's otherwise. Arguments that neither takes, a
+    config that does not exist, and a question for help are answered before anything heavy is
+    imported.
 
     Args:
         name: of the script.
@@ -60,7 +62,10 @@ def _script(package: str, name: str) -> Path:
 def _answer_at_once(name: str, config: str | None) -> None:
     """Prints help, or what is wrong with the arguments, and exits; returns if all is well."""
     if config is None:
-        _parse(_script('mmdet', name))
+        named = _parse(_script('mmdet', name)).config
+        if not Path(named).is_file():
+            print(f'error: config {named} does not exist', file=sys.stderr)
+            sys.exit(2)
         return
     if {'-h', '--help'} & set(sys.argv):
         return  # which of the scripts is asked depends on the config
@@ -78,13 +83,13 @@ def _takes_arguments(script: Path) -> bool:
     return True
 
 
-def _parse(script: Path) -> None:
-    """Calls a script's `parse_args` without most of its imports."""
+def _parse(script: Path) -> Namespace:
+    """What a script's `parse_args` returns, called without most of its imports."""
     tree = ast.parse(script.read_text(), str(script))
     tree.body = [node for node in tree.body if _is_of_parser(node)]
     names: dict[str, Any] = {}
     exec(compile(tree, str(script), 'exec'), names)
-    names['parse_args']()
+    return names['parse_args']()
 
 
 def _is_of_parser(node: ast.stmt) -> bool:

@@ -40,6 +40,8 @@ def interrupted(*_, **__):
 found = {}
 for path in sys.argv[1:]:
     answers = dict(help=call(path, '--help'), wrong=call(path, '--no-such-option'))
+    if os.path.basename(path) in ('train.py', 'test.py'):
+        answers['missing'] = call(path, 'nope.py', *['nope.pth'] * path.endswith('test.py'))
     parse, argparse.ArgumentParser.parse_known_args = (
         argparse.ArgumentParser.parse_known_args, interrupted)
     answers['interrupted'] = call(path, 'config.py')
@@ -75,6 +77,13 @@ def test_nor_does_an_option_that_does_not_exist(answers, name):
     answer = answers[name]['wrong']
     assert (answer['code'], answer['heavy']) == (2, [])
     assert re.search(r'error: .*(--no-such-option|required)', answer['error'])
+
+
+@pytest.mark.parametrize('name', ['train.py', 'test.py'])
+def test_a_config_that_is_not_there_is_one_error_at_once(answers, name):
+    answer = answers[name]['missing']
+    assert (answer['code'], answer['heavy']) == (2, [])
+    assert answer['error'] == 'error: config nope.py does not exist\n'
 
 
 @pytest.mark.parametrize('name', NAMES)
