@@ -8,7 +8,7 @@ Tests the detector on its config's test set, once for each way to deploy it, and
 import argparse
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.config import Config, DictAction
@@ -50,12 +50,12 @@ def file_megabytes(model: nn.Module) -> float:
     return file.tell() / 1e6
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
     cfg.load_from = args.checkpoint

@@ -8,7 +8,7 @@
 import argparse
 import itertools
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,20 +124,21 @@ def measure(shape: Shape, rounds: int) -> dict[str, dict[str, list[float]]]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print a row per shape, and how far the chosen kernel is from the best."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=5, help='(%(default)s)')
     parser.add_argument('--only', default='', help='shapes whose row contains this')
     parser.add_argument('--out', type=Path, help='a Markdown file for the table')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    shapes = [shape for shape in grid() if args.only in str(shape)]
+    if not shapes:
+        parser.error(f'--only {args.only!r} is in no row, such as {next(grid())}')
 
     lines = [f'{EXPERTS} experts, {torch.get_num_threads()} threads, inference / training, ms', '']
     print(*lines, sep='\n')
     behind = []
-    for shape in grid():
-        if args.only not in str(shape):
-            continue
+    for shape in shapes:
         modes = measure(shape, args.rounds)
         medians = [
             {name: statistics.median(times) * 1000 for name, times in forms.items()}

@@ -8,6 +8,7 @@ The ways take turns within a round, so that a busy machine slows all of them ali
 import argparse
 import importlib
 import statistics
+from collections.abc import Sequence
 
 import torch
 import torchvision
@@ -26,14 +27,14 @@ def random_detections(number: int, device: str) -> tuple[torch.Tensor, torch.Ten
     return torch.cat((corner, corner + size), dim=1).to(device), scores.to(device)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the median time of each way, and the median over rounds of its ratio to torchvision."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--boxes', type=int, default=20_000)
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--iou-threshold', type=float, default=0.5)
     parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     install()
     mmcv_nms = importlib.import_module('mmcv.ops').nms
