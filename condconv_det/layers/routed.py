@@ -98,8 +98,8 @@ class RoutedBlock(BaseModule):
             self.router = cond.router(convs[0][-1].in_channels)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        routed = any(isinstance(layer, CondConv2d) for layer in self.modules())
-        load_router(self.router, state_dict, prefix, routed)
+        routed = [name for name, layer in self.named_modules() if isinstance(layer, CondConv2d)]
+        load_router(self.router, state_dict, prefix, [f'{name}.weight' for name in routed])
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor, routing: Tensor | None = None) -> MaybeRouted:

@@ -6,6 +6,7 @@ or `W + d_e`, where the `d_e` sum to zero and let the experts part ways in train
 """
 
 import zlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -65,25 +66,30 @@ def load_router(
     router: Router | None,
     state_dict: dict[str, Tensor],
     prefix: str,
-    routed: bool = True,
+    weights: Sequence[str] = ('weight',),
     expert_dim: int = 5,
 ) -> None:
     """Adds a router of zeros to a static network's `state_dict`, which has none.
 
     Args:
         router: of the module that is loading; None if it has none.
-        state_dict, prefix: as `nn.Module._load_from_state_dict` gets them.
-        routed: whether the module has experts.
+        state_dict, prefix: as `nn.Module._load_from_state_dict` gets them. What holds no kernel of
+            the module's is not a static network's, and is left alone.
+        weights: names of the module's weights that hold experts.
         expert_dim: axes of a weight that holds experts: 5 of a convolution, 3 of a linear layer.
 
     Raises:
         ValueError: the checkpoint has experts or a router where the network has none, or has no
             router where the network has one.
     """
-    weights = {key: value for key, value in state_dict.items() if key.startswith(prefix)}
-    has_experts = any(value.dim() == expert_dim for value in weights.values())
-    has_router = any(key.startswith(prefix + 'router.') for key in weights)
-    if has_experts and not routed:
+    tensors = {
+        key: value
+        for key, value in state_dict.items()
+        if key.startswith(prefix) and isinstance(value, Tensor)
+    }
+    has_experts = any(value.dim() == expert_dim for value in tensors.values())
+    has_router = any(key.startswith(prefix + 'router.') for key in tensors)
+    if has_experts and not weights:
         raise ValueError(
             f'{prefix[:-1]}: the checkpoint has experts here, the network has none: '
             f'they were built with another cond_cfg'
@@ -94,7 +100,9 @@ def load_router(
             f'the {"network" if has_router else "checkpoint"} has none: '
             f'they were built with another cond_cfg.share'
         )
-    if weights and not has_router and router is not None:
+    own = [tensors[prefix + name] for name in weights if prefix + name in tensors]
+    is_static = any(value.dim() == expert_dim - 1 for value in own)
+    if is_static and not has_router and router is not None:
         for name, value in router.state_dict().items():
             zero = name.startswith('fc.')
             state_dict[f'{prefix}router.{name}'] = torch.zeros_like(value) if zero else value

@@ -1,10 +1,13 @@
+from functools import partial
+
 import pytest
 import torch
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.layers import CondConv2d, CondLinear
+from condconv_det.layers import CondConv2d, CondLinear, RoutedBlock
+from condconv_det.layers.cond_cfg import CondCfg
 
 LOADERS = {
     'torch': lambda layer, state: layer.load_state_dict(state),
@@ -87,3 +90,52 @@ def test_a_routed_checkpoint_loads_as_it_is():
 def test_what_does_not_fit_is_named(load, checkpoint, says):
     with pytest.raises((ValueError, CheckpointError), match=says):
         load(CondConv2d(3, 4, 3, num_experts=4), checkpoint.state_dict())
+
+
+class Note(nn.Module):
+    def get_extra_state(self):
+        return dict(note=1)
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Block(RoutedBlock):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.note = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Note()
+
+
+def routed_block():
+    block = Block()
+    block.route(CondCfg(2, 1, 'block'), first=True)
+    return block
+
+
+@pytest.mark.parametrize(
+    'build, part',
+    [
+        (routed_block, 'bn.running_mean'),
+        (routed_block, 'conv.bias'),
+        (partial(CondConv2d, 3, 4, 3, num_experts=2), 'bias'),
+        (partial(CondLinear, 3, 4, num_experts=2), 'bias'),
+    ],
+)
+def test_a_part_without_a_kernel_leaves_routers_alone(build, part):
+    layer = build()
+    before = layer.router.fc.weight.clone()
+    found = layer.load_state_dict({part: layer.state_dict()[part]}, strict=False)
+    assert 'router.fc.weight' in found.missing_keys
+    assert torch.equal(layer.router.fc.weight, before)
+
+
+def test_a_static_block_zeroes_the_router_of_a_routed_one():
+    block = routed_block()
+    block.load_state_dict(Block().state_dict())
+    assert not block.router.fc.weight.any()
+
+
+def test_a_state_that_is_no_tensor_passes():
+    block, other = routed_block(), routed_block()
+    other.load_state_dict(block.state_dict())
+    assert torch.equal(other.conv.weight, block.conv.weight)
