@@ -5,6 +5,7 @@ Experts whose sum, so weighted, is the static kernel W then give W for every ima
 or `W + d_e`, where the `d_e` sum to zero and let the experts part ways in training.
 """
 
+import copy
 import zlib
 from collections.abc import Sequence
 
@@ -101,8 +102,11 @@ def load_router(
             f'they were built with another cond_cfg.share'
         )
     own = [tensors[prefix + name] for name in weights if prefix + name in tensors]
-    is_static = any(value.dim() == expert_dim - 1 for value in own)
-    if is_static and not has_router and router is not None:
+    kernels = [value for value in own if value.dim() == expert_dim - 1]
+    if kernels and not has_router and router is not None:
+        if router.fc.weight.is_meta:  # until `load_state_dict(..., assign=True)` fills it
+            router = copy.deepcopy(router).to_empty(device=kernels[0].device)
+            router.reset_parameters()
         for name, value in router.state_dict().items():
             zero = name.startswith('fc.')
             state_dict[f'{prefix}router.{name}'] = torch.zeros_like(value) if zero else value

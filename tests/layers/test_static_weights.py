@@ -40,6 +40,16 @@ def test_a_static_layer_keeps_its_function(load, num_experts, routing):
         torch.testing.assert_close(routed(inputs), static(inputs), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('hidden_channels', [None, 5])
+def test_a_layer_on_no_device_takes_a_static_one_and_its_device(hidden_channels):
+    static, x = nn.Conv2d(6, 8, 3), torch.randn(4, 6, 9, 9)
+    routing = dict(hidden_channels=hidden_channels)
+    routed = CondConv2d(6, 8, 3, num_experts=4, routing=routing, device='meta')
+    routed.load_state_dict(static.state_dict(), assign=True)
+    torch.testing.assert_close(routed(x), static(x))
+    assert hidden_channels is None or routed.router.hidden.weight.std() > 0.1
+
+
 def test_experts_part_by_a_quarter_of_the_kernels_deviation_and_can_all_be_trained():
     static, routed = nn.Conv2d(16, 32, 3), CondConv2d(16, 32, 3, num_experts=8)
     routed.load_state_dict(static.state_dict())
