@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from condconv_det.layers import CondLinear
 from condconv_det.layers.cond_cfg import parse_head_cond_cfg
-from condconv_det.layers.router import restart_routers
+
+from .routed_head import RoutedHead
 
 
 @MODELS.register_module()
-class CondConvClsHead(LinearClsHead):
+class CondConvClsHead(RoutedHead, LinearClsHead):
     """mmpretrain's `LinearClsHead`, with its arguments and names; with `cond_cfg`, routed.
 
     Args:
@@ -38,12 +39,6 @@ class CondConvClsHead(LinearClsHead):
         cond = parse_head_cond_cfg(cond_cfg)
         if cond is not None:
             self.fc = CondLinear(in_channels, num_classes, **cond)
-
-    def init_weights(self) -> None:
-        first = not self.is_init
-        super().init_weights()
-        if first:  # LinearClsHead's deviation of 0.01 is for the classifier
-            restart_routers(self)
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """The last stage's features, [B, C], as the linear layer sees them."""

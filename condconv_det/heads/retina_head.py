@@ -8,12 +8,13 @@ from mmengine.registry import MODELS
 
 from condconv_det.layers import CondConv2d
 from condconv_det.layers.cond_cfg import parse_head_cond_cfg
-from condconv_det.layers.router import restart_routers
+
+from .routed_head import RoutedHead
 
 PARTS = ('towers', 'predictors')
 
 
-class RoutedRetina(AnchorHead):
+class RoutedRetina(RoutedHead, AnchorHead):
     """What `cond_cfg` adds to both of mmdet's heads; mixed in before them.
 
     `conv_cfg` reaches their towers alone; the predictors are `nn.Conv2d`, whatever it says.
@@ -43,12 +44,6 @@ class RoutedRetina(AnchorHead):
         if self.predictor_cond is not None:
             self.retina_cls = CondConv2d.from_conv(self.retina_cls, **self.predictor_cond)
             self.retina_reg = CondConv2d.from_conv(self.retina_reg, **self.predictor_cond)
-
-    def init_weights(self) -> None:
-        first = not self.is_init
-        super().init_weights()
-        if first:  # RetinaHead's prior of 0.01 is for the predictor of classes, not for its router
-            restart_routers(self)
 
 
 @MODELS.register_module()

@@ -16,13 +16,14 @@ from torch.nn import functional as F
 
 from condconv_det.layers.cond_cfg import parse_head_cond_cfg
 
+from .routed_head import RoutedHead
 from .ssd_targets import Targets, batch_targets, serves
 
 HARD_NEGATIVE_SOFTMAX = dict(type='CrossEntropyLoss', use_sigmoid=False)
 
 
 @MODELS.register_module()
-class CondConvSSDHead(SSDHead):
+class CondConvSSDHead(RoutedHead, SSDHead):
     """mmdet's `SSDHead`, which can be validated, routed and trained with focal loss.
 
     mmdet 3.2 and 3.3 build SSDHead without a `loss_cls`, which validation then asks for
@@ -87,8 +88,8 @@ class CondConvSSDHead(SSDHead):
                     padding=size // 2,
                 )
 
-    def init_weights(self) -> None:
-        super().init_weights()
+    def finish_start(self) -> None:
+        super().finish_start()
         if self.use_sigmoid_cls:
             for branch in self.cls_convs:
                 branch[-1].bias.data.fill_(bias_init_with_prob(self.prior_prob))

@@ -47,6 +47,13 @@ def _sample(layer: nn.Module) -> list[float]:
     return [] if layer.weight.is_meta else layer.weight.detach().flatten(1)[:, 0].tolist()
 
 
+def start_changed_experts(module: nn.Module) -> None:
+    """Starts a module's experts again where an initialiser has filled them one by one."""
+    for layer in module.modules():
+        if getattr(layer, 'init', None) == 'one-kernel' and layer.started != _sample(layer):
+            start_experts(layer)
+
+
 def _then_start_experts(init_weights: Any) -> Any:
     """mmengine's and mmcv's initialisers, which fill experts one by one, and what follows them."""
 
@@ -54,9 +61,7 @@ def _then_start_experts(init_weights: Any) -> Any:
     def init_and_start(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         with expert_fans():
             init_weights(self, *args, **kwargs)
-        for layer in self.modules():
-            if getattr(layer, 'init', None) == 'one-kernel' and layer.started != _sample(layer):
-                start_experts(layer)
+        start_changed_experts(self)
 
     return init_and_start
 

@@ -1,7 +1,6 @@
 """Routing weights from a feature map (CondConv, https://arxiv.org/abs/1904.04971, section 3)."""
 
 import inspect
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +8,6 @@ from torch.nn import functional as F
 
 from condconv_det.ops.autocast import without_autocast
 from condconv_det.ops.tracing import is_exporting
-
-if TYPE_CHECKING:
-    from mmengine.model import BaseModule
 
 ACTIVATIONS = ('sigmoid', 'softmax')
 
@@ -114,20 +110,6 @@ def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
     if weight.dtype != x.dtype:
         weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     return F.linear(x, weight, bias)
-
-
-def restart_routers(module: 'BaseModule') -> None:
-    """Starts a module's routers again after the initialisers of its `init_cfg`, if any, met them.
-
-    mmengine applies an initialiser of `layer='Linear'`, or one that names a routed layer, to its
-    router, too; it is meant for the layer. Weights from a checkpoint stay.
-    """
-    init_cfgs = module.init_cfg if isinstance(module.init_cfg, list) else [module.init_cfg]
-    if any(cfg['type'] == 'Pretrained' for cfg in filter(None, init_cfgs)):
-        return
-    for layer in module.modules():
-        if isinstance(layer, Router):
-            layer.reset_parameters()
 
 
 def check_num_experts(num_experts: int) -> None:

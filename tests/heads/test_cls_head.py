@@ -38,6 +38,17 @@ def test_init_cfg_gives_each_expert_the_plain_layers_deviation():
     assert all(abs(expert.std() / 0.01 - 1) < 0.2 for expert in head.fc.weight)
 
 
+def test_routers_of_a_checkpoint_and_of_an_earlier_start_stay(tmp_path):
+    head = build(cond_cfg=E8)
+    torch.nn.init.constant_(head.fc.router.fc.bias, 5.0)
+    torch.save(head.state_dict(), tmp_path / 'head.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'head.pth'))
+    loaded = build(cond_cfg=E8, init_cfg=init_cfg)
+    head.init_weights()
+    for each in (loaded, head):
+        assert torch.equal(each.fc.router.fc.bias, torch.full((8,), 5.0))
+
+
 def test_dropout_acts_in_training_alone():
     head = build(cond_cfg=E8, dropout=0.9)
     feats = (torch.randn(2, 64),)

@@ -5,7 +5,7 @@ from ssd_heads import CHANNELS, FOCAL, SOFTMAX, build
 from torch.nn import functional as F
 
 from condconv_det.heads import CondConvSSDHead
-from condconv_det.layers import CondConv2d
+from condconv_det.layers import CondConv2d, Router
 
 
 def feature_maps(batch=2):
@@ -73,6 +73,28 @@ def test_focal_predictors_start_at_the_prior(cond_cfg):
     )
     scores = torch.cat([score.flatten() for score in head(feature_maps(8))[0]]).sigmoid()
     assert abs(scores.mean() / 0.01 - 1) < 0.2
+
+
+def test_weights_of_a_checkpoint_and_of_an_earlier_start_stay(tmp_path):
+    head = build(loss_cls=FOCAL, cond_cfg=dict(num_experts=4))
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    saved = {key: value.clone() for key, value in head.state_dict().items()}
+    torch.save(saved, tmp_path / 'head.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'head.pth'))
+    loaded = build(loss_cls=FOCAL, cond_cfg=dict(num_experts=4), init_cfg=init_cfg)
+    head.init_weights()
+    for each in (loaded, head):
+        torch.testing.assert_close(each.state_dict(), saved, rtol=0, atol=0)
+
+
+def test_routers_start_as_any_router_whatever_initialises_the_predictors():
+    init_cfg = dict(type='Normal', layer=['Conv2d', 'Linear'], std=0.01, bias=-3)
+    head = build(cond_cfg=dict(num_experts=4), init_cfg=init_cfg)
+    for router in (layer for layer in head.modules() if isinstance(layer, Router)):
+        expected = (2 / (router.in_channels + 4)) ** 0.5  # Glorot's
+        assert abs(router.fc.weight.std() / expected - 1) < 0.3
+        assert not router.fc.bias.any()
 
 
 @pytest.mark.parametrize(
