@@ -31,7 +31,7 @@ def mix_rows(routing: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Kernels of a type, each as a row: [B, E] and [E, ...] -> [B, N]."""
     if weight.dtype != routing.dtype:
         if compiled_mixing.can_mix(routing, weight):
-            return compiled_mixing.mix(routing, weight)
+            return compiled_mixing.mix(routing, weight).to(dtype)
         weight = weight.to(routing.dtype)
     weight = weight.flatten(1)
     differentiated = torch.is_grad_enabled() and routing.requires_grad and not is_compiling()

@@ -79,6 +79,18 @@ def test_one_image_takes_it_in_every_layer_and_gives_the_same(calls):
 
 @builds
 @pytest.mark.long
+@torch.no_grad()
+def test_autocast_convolves_in_its_own_type_by_kernels_that_it_mixed(calls):
+    layer = cast_experts(CondConv2d(8, 16, 3, num_experts=3), torch.float16)
+    x = torch.randn(1, 8, 9, 9)
+    with torch.autocast('cpu', torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16 and calls
+    torch.testing.assert_close(y.float(), layer(x), rtol=0.05, atol=0.05)
+
+
+@builds
+@pytest.mark.long
 def test_all_else_is_computed_as_before(calls):
     x, routing = torch.randn(1, 4, 6, 6), torch.rand(1, 3)
     weight = torch.randn(3, 8, 4, 1, 1).half()
