@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import compiled_mixing
+from .autocast import without_autocast
 from .tracing import is_compiling
 
 # Numbers of a kernel, from which on inner products of kernels are taken in parts; of the longest
@@ -22,9 +23,11 @@ def mix_kernels(routing: Tensor, weight: Tensor) -> Tensor:
         weight: [E, Cout, Cin/groups, kh, kw]; experts of a lower precision are mixed in routing's.
 
     Returns:
-        [B, Cout, Cin/groups, kh, kw].
+        [B, Cout, Cin/groups, kh, kw], of routing's type, under autocast too.
     """
-    return mix_rows(routing, weight, routing.dtype).view(-1, *weight.shape[1:])
+    with without_autocast(routing):
+        rows = mix_rows(routing, weight, routing.dtype)
+    return rows.view(-1, *weight.shape[1:])
 
 
 def mix_rows(routing: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
