@@ -4,7 +4,7 @@ mmdet goes through the images, and through each one's boxes, in Python: of a tra
 images on a GPU that loop takes three quarters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,9 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+# Of objects with anchors, at a time, which take some 140 MB; one crowded image pads no whole batch.
+MOST_OVERLAPS = 2**22
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def serves(assigner: object, sampler: object, coder: object) -> bool:
         and type(assigner.iou_calculator) is BboxOverlaps2D
         and not (assigner.ignore_iof_thr > 0 or assigner.gt_max_assign_all)
         and assigner.match_low_quality
+        and assigner.gpu_assign_thr <= 0
         and assigner.perm_repeat_gt_cfg is None
         and isinstance(assigner.neg_iou_thr, float)
         and type(sampler) is PseudoSampler
@@ -69,6 +73,35 @@ def batch_targets(
         assigner, coder: the head's; `serves` must hold.
         pos_weight: of anchors with an object; 1 where it is not positive.
     """
+    parts = [
+        _targets_of_few(anchors, valid[few], objects[few], num_classes, assigner, coder, pos_weight)
+        for few in _chunks([len(each) for each in objects], len(anchors))
+    ]
+    labels, weights, boxes, has_object = (torch.cat(part) for part in zip(*parts))
+    return Targets(labels, weights, boxes, has_object, has_object.sum(1).clamp(min=1).sum())
+
+
+def _chunks(counts: Sequence[int], num_anchors: int) -> Iterator[slice]:
+    """Images with so many objects each, as many at a time as have MOST_OVERLAPS."""
+    start = most = 0
+    for index, count in enumerate(counts):
+        most = max(most, count)
+        if index > start and (index + 1 - start) * most * num_anchors > MOST_OVERLAPS:
+            yield slice(start, index)
+            start, most = index, count
+    yield slice(start, len(counts))
+
+
+def _targets_of_few(
+    anchors: Tensor,
+    valid: Tensor,
+    objects: Sequence[InstanceData],
+    num_classes: int,
+    assigner: MaxIoUAssigner,
+    coder: DeltaXYWHBBoxCoder,
+    pos_weight: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Labels, weights, boxes and whether there is an object, padded to the most objects."""
     boxes = pad_sequence([get_box_tensor(each.bboxes) for each in objects], batch_first=True)
     if boxes.shape[1] == 0:
         boxes = boxes.new_zeros(len(objects), 1, 4)
@@ -92,13 +125,7 @@ def batch_targets(
     # any box that can be encoded where there is no object: its target is not read
     own = torch.where(has_object[..., None], own, of_all)
     encoded = coder.encode(of_all.flatten(0, 1), own.flatten(0, 1)).view_as(own)
-    return Targets(
-        anchor_labels,
-        weights,
-        encoded.masked_fill(~has_object[..., None], 0),
-        has_object,
-        has_object.sum(1).clamp(min=1).sum(),
-    )
+    return anchor_labels, weights, encoded.masked_fill(~has_object[..., None], 0), has_object
 
 
 def _assign(overlaps: Tensor, is_object: Tensor, assigner: MaxIoUAssigner) -> Tensor:

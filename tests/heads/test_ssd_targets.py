@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 from mmdet.models.dense_heads import SSDHead
-from mmdet.models.task_modules.assigners import MaxIoUAssigner
+from mmdet.models.task_modules.assigners import BboxOverlaps2D, MaxIoUAssigner
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from ssd_heads import CHANNELS, FOCAL, SOFTMAX, TRAIN_CFG, build
@@ -12,6 +12,7 @@ from condconv_det.heads import ssd_targets
 
 SIDE = 64
 MAPS = [(4, 4), (2, 2)]
+NUM_ANCHORS = 4 * 4 * 3 + 2 * 2 * 6
 
 
 def scene(seed, number):
@@ -44,9 +45,11 @@ GAP = with_cfg(
 )
 
 
+@pytest.mark.parametrize('most_overlaps', [1, 500, ssd_targets.MOST_OVERLAPS])
 @pytest.mark.parametrize('train_cfg', [TRAIN_CFG, GAP], ids=['recipe', 'gap'])
 @pytest.mark.parametrize('seed', range(3))
-def test_targets_equal_mmdets_to_the_last_bit(train_cfg, seed):
+def test_targets_equal_mmdets_to_the_last_bit(train_cfg, seed, most_overlaps, monkeypatch):
+    monkeypatch.setattr(ssd_targets, 'MOST_OVERLAPS', most_overlaps)
     head = build(train_cfg=train_cfg)
     objects, metas = scene(seed, 12)
     anchors, valid = head.get_anchors(MAPS, metas, 'cpu')
@@ -100,6 +103,23 @@ def test_an_image_without_anchors_is_named():
         head.loss_by_feat(*maps(head, 2), objects, metas)
 
 
+def test_a_crowded_image_pads_no_whole_batch(monkeypatch):
+    monkeypatch.setattr(ssd_targets, 'MOST_OVERLAPS', 500)
+    head = build()
+    objects, metas = scene(0, 8)
+    objects[3] = InstanceData(bboxes=torch.rand(60, 4), labels=torch.zeros(60, dtype=torch.long))
+    sizes, overlaps = [], BboxOverlaps2D.__call__
+
+    def record(self, boxes, anchors):
+        sizes.append(boxes.shape[0] * boxes.shape[1] * anchors.shape[1])
+        return overlaps(self, boxes, anchors)
+
+    monkeypatch.setattr(BboxOverlaps2D, '__call__', record)
+    head.loss_by_feat(*maps(head, 8), objects, metas)
+    *others, alone = sorted(sizes)
+    assert alone == 60 * NUM_ANCHORS and others and max(others) <= 500
+
+
 class OwnAssigner(MaxIoUAssigner):
     pass
 
@@ -111,6 +131,7 @@ class OwnAssigner(MaxIoUAssigner):
         dict(gt_max_assign_all=True),
         dict(match_low_quality=False),
         dict(neg_iou_thr=(0.1, 0.4)),
+        dict(gpu_assign_thr=50),
     ],
     ids=lambda changes: next(iter(changes)),
 )
