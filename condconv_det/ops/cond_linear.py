@@ -42,5 +42,6 @@ def cond_linear(x: Tensor, routing: Tensor, weight: Tensor, bias: Tensor | None 
     if not is_exporting() and x.shape[0] == 1:
         return F.linear(x, torch.tensordot(routing[0], weight, dims=1), bias)
     outputs = F.linear(x, weight.flatten(0, 1)).unflatten(1, (experts, out_channels))
-    y = (routing.unsqueeze(-1).to(outputs.dtype) * outputs).sum(1)
+    # the type is said, since autocast would have a sum in float32
+    y = (routing.unsqueeze(-1).to(outputs.dtype) * outputs).sum(1, dtype=outputs.dtype)
     return y if bias is None else y + bias.to(y.dtype)

@@ -317,7 +317,7 @@ class GroupedPatches(Kernel):
         kernel = mix_kernels(routing, weight).to(x.dtype).flatten(2)
         kernel = kernel.unflatten(1, (self.groups, -1))  # [B, G, Cout/G, Cin/G * kh * kw]
         y = (
-            (kernel.mT * patches).sum(2)
+            (kernel.mT * patches).sum(2, dtype=x.dtype)  # said, or autocast has it in float32
             if kernel.shape[2] == 1
             else (kernel @ patches).flatten(1, 2)
         )
