@@ -47,10 +47,21 @@ def run_routed(layer: nn.Module, x: Tensor, routing: Tensor | None) -> Routed:
             routing = layer.router(x, routing)
         return layer(x, routing), routing
     if isinstance(layer, ConvModule) and isinstance(layer.conv, CondConv2d):
-        x, routing = run_routed(layer.conv, x, routing)
-        x = layer.norm(x) if layer.with_norm else x
-        return layer.activate(x) if layer.with_activation else x, routing
+        return _run_conv_module(layer, x, routing)
     return layer(x), routing
+
+
+def _run_conv_module(module: ConvModule, x: Tensor, routing: Tensor | None) -> Routed:
+    """What the module computes, its convolution by the routing weights."""
+    for part in module.order:
+        if part == 'conv':
+            x = module.padding_layer(x) if module.with_explicit_padding else x
+            x, routing = run_routed(module.conv, x, routing)
+        elif part == 'norm' and module.with_norm:
+            x = module.norm(x)
+        elif part == 'act' and module.with_activation:
+            x = module.activate(x)
+    return x, routing
 
 
 class RoutedSequential(PlainSequential):
