@@ -119,7 +119,9 @@ def check_num_experts(num_experts: int) -> None:
 
 
 def check_keys(name: str, given: dict, known: list[str], required: list[str]) -> None:
-    """Raises ValueError that lists the unknown and the missing keys of a config."""
+    """Raises ValueError that lists the unknown and the missing keys of a config, a dict."""
+    if not isinstance(given, dict):
+        raise ValueError(f'{name} must be a dict of {sorted(known)}, got {given!r}')
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise ValueError(f'{name} has unknown keys {unknown}; it takes {sorted(known)}')

@@ -266,8 +266,6 @@ def _read_equal_cost(path: Path, name: str, arms: dict[str, dict]) -> EqualCost 
     given = arms[name].get('equal_cost')
     if given is None:
         return None
-    if not isinstance(given, dict):
-        raise ValueError(f'{label} must be a dict, got {given!r}')
     check_keys(label, given, ['by', 'to', 'variants'], required=['by', 'to', 'variants'])
     fixed = [other for other in arms if 'equal_cost' not in arms[other]]
     if given['to'] not in fixed:

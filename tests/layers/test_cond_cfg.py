@@ -39,6 +39,8 @@ def test_where_there_is_no_block_there_is_nothing_to_route():
         (dict(num_experts=4.0), 'num_experts .* got 4.0'),
         (dict(), r"cond_cfg lacks \['num_experts'\]"),
         (dict(num_experts=4, experts=8), r"cond_cfg has unknown keys \['experts'\]; .*'share'"),
+        (8, r"cond_cfg must be a dict of \['init', .*'start'\], got 8"),
+        (dict(num_experts=4, routing=None), 'cond_cfg.routing must be a dict of .* got None'),
         (dict(num_experts=4, start=14), 'start must be the number of a block .*, 1 to 13, got 14'),
         (dict(num_experts=4, start=0), 'start .* got 0'),
         (dict(num_experts=4, share='stage'), "share must be one of .* got 'stage'"),
@@ -64,6 +66,7 @@ def test_bad_keys_and_values_are_named(cond_cfg, says):
         (dict(), r"cond_cfg lacks \['num_experts'\]"),
         (dict(num_experts=4, start=2), r"cond_cfg has unknown keys \['start'\]"),
         (dict(num_experts=4, routing=dict(temp=3)), r"unknown keys \['temp'\]"),
+        (dict(num_experts=4, routing=None), 'cond_cfg.routing must be a dict of .* got None'),
         (dict(num_experts=4, routing=dict(hierarchical=True)), 'hierarchical .* not for heads'),
     ],
 )

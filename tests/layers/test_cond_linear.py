@@ -40,6 +40,8 @@ def test_a_copy_still_knows_its_experts():
     assert abs(layer.weight[0].std() / nn.Linear(256, 128).weight.std() - 1) < 0.05
 
 
-def test_bad_number_of_experts_is_named():
+def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match='num_experts must be an integer of at least 1, got 0'):
         CondLinear(6, 4, num_experts=0)
+    with pytest.raises(ValueError, match='routing must be a dict of .* got None'):
+        CondLinear(6, 4, num_experts=2, routing=None)

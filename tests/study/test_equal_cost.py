@@ -86,7 +86,7 @@ def test_arms_of_any_cost_are_left_as_they_are(read, tmp_path):
 @pytest.mark.parametrize(
     ('given', 'message'),
     [
-        ('0.5', r'equal_cost must be a dict, got 0\.5'),
+        ('0.5', r'equal_cost must be a dict of .*, got 0\.5'),
         ("dict(to='static')", 'equal_cost lacks'),
         (
             "dict(to='wide', by='multiply_adds', variants=[{}])",
