@@ -59,13 +59,15 @@ NETWORKS = {
     'SSDLite-MobileNetV2': 'ssd/ssdlite_mobilenet-v2-scratch{}_8xb24-600e_coco.py',
     'RetinaNet-EfficientNet-B0': 'bccd/retinanet_effb0{}_1xb8-60e_bccd.py',
 }
-STATIC, FROZEN, MERGED, ROUTED, HALF, INT8 = FILES = (
+STATIC, FROZEN, MERGED, MERGED_CPU, ROUTED, ROUTED_CPU, HALF, INT8 = FILES = (
     'static',
     'frozen',
     'CondConv, merged to 2 experts',
+    'merged to 2, for this CPU',
     'CondConv',
-    'CondConv, float16 experts',
-    'CondConv, int8 experts',
+    'for this CPU',
+    'float16 experts',
+    'int8 experts',
 )
 KEYS = ('network', 'threads', 'runtime', 'file')
 
@@ -86,14 +88,16 @@ def write_files(config: str, folder: Path) -> dict[str, Path]:
         _see_images(models[name], size)
     models[FROZEN] = freeze_routing(models[ROUTED], _mean_routing(models[ROUTED], size))
     models[MERGED] = merge_experts(models[ROUTED], _two_routings(models[ROUTED]), tolerance=1e-3)
+    models[MERGED_CPU], models[ROUTED_CPU] = models[MERGED], models[ROUTED]
     detectors = {name: ExportableDetector(model, size) for name, model in models.items()}
     files = {name: folder / f'{index}.onnx' for index, name in enumerate(FILES)}
     image = random_images(1, size)
     for name, detector in detectors.items():
-        write_export(detector, files[name], 'onnx', batch=1)
+        format = 'onnx-cpu' if name in (MERGED_CPU, ROUTED_CPU) else 'onnx'
+        write_export(detector, files[name], format, batch=1)
         with torch.no_grad():
             outputs = detector(image)
-        pixels, score = largest_differences(open_file(files[name], 'onnx')(image), outputs)
+        pixels, score = largest_differences(open_file(files[name], format)(image), outputs)
         if not (pixels <= MAX_PIXELS and score <= MAX_SCORE):
             raise ValueError(
                 f'{config}: the {name} file differs from PyTorch by {pixels:.2g} pixels and '

@@ -13,6 +13,7 @@ from torch import Tensor
 from .exportable import ExportableDetector
 from .images import decode_image
 from .runtimes import open_onnx
+from .write import SUFFIXES
 
 MAX_PIXELS = 0.5
 MAX_SCORE = 1e-3
@@ -52,7 +53,7 @@ def open_file(path: Path, format: str) -> Run:
     Raises:
         onnx.checker.ValidationError: ONNX's checker refuses the file.
     """
-    if format == 'onnx':
+    if SUFFIXES[format] == '.onnx':
         import onnx
 
         onnx.checker.check_model(path, full_check=True)

@@ -19,7 +19,7 @@ from .check import Comparison, Run, compare, open_file, random_images, read_imag
 from .exportable import ExportableDetector, check_exportable
 from .merge_experts import merge_experts
 from .site_images import SiteImages, predict, record_routing, some_images
-from .write import SUFFIXES, Say, check_environment, write_export
+from .write import SUFFIXES, Say, check_environment, check_format, write_export
 
 # of `merge_experts`, from the largest that is tried to the smallest
 TOLERANCES = (0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01, 0.005)
@@ -77,7 +77,7 @@ def export_detector(
     Args:
         cfg, checkpoint: of the detector.
         out: file to write, .onnx or .pt2; it is there whole and checked, or not at all.
-        format: 'onnx' or 'torch-export'.
+        format: one of `SUFFIXES`.
         batch: number of images in a call, None for any.
         size: height and width.
         with_nms: whether to suppress overlapping boxes in the file.
@@ -96,8 +96,7 @@ def export_detector(
         ExportError: PyTorch or ONNX does not take the network; or file and PyTorch differ by more
             than 0.5 pixels or 0.001 of a score; or no merging keeps to `least_agreement`.
     """
-    if format not in SUFFIXES:
-        raise ValueError(f'format must be one of {", ".join(SUFFIXES)}, got {format!r}')
+    check_format(format, batch, half_experts)
     if out.suffix != SUFFIXES[format]:
         raise ValueError(f'--format {format} writes {SUFFIXES[format]}, got {out}')
     check_environment(format)

@@ -57,7 +57,23 @@ def open_onnx(file: Path, runtime: str = 'onnx', threads: int | None = None) -> 
         raise ValueError(f'{file} is not an ONNX file that {name} takes: {reason}') from error
     if about is None:
         raise ValueError(f'{file} is not a file of tools/export.py: its metadata lack {METADATA!r}')
-    return OpenedFile(run, batch if isinstance(batch, int) else None, json.loads(about))
+    about = json.loads(about)
+    _check_layout(file, about.get('channels_per_block'))
+    return OpenedFile(run, batch if isinstance(batch, int) else None, about)
+
+
+def _check_layout(file: Path, channels: int | None) -> None:
+    """Raises ValueError if a file's kernels are laid out for CPUs of another kind."""
+    if channels is None:
+        return
+    from .lay_out import channels_per_block
+
+    here = channels_per_block()
+    if channels != here:
+        raise ValueError(
+            f'{file} is laid out for CPUs that take {channels} channels a block, this one takes '
+            f'{here}: write it here, by tools/export.py --format onnx-cpu'
+        )
 
 
 def check_runtime(runtime: str) -> None:

@@ -19,7 +19,8 @@ from .fold_batch_norm import fold_batch_norm
 from .suppression import suppress_at_once
 
 Say = Callable[[str], None]
-SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
+# onnx-cpu is for ONNX Runtime on CPUs like this one, see `lay_out_kernels`
+SUFFIXES = {'onnx': '.onnx', 'onnx-cpu': '.onnx', 'torch-export': '.pt2'}
 METADATA = 'condconv_det'  # the key in an ONNX file's metadata; with .json, the file in a .pt2
 MIN_TORCH = (2, 14)
 
@@ -33,7 +34,7 @@ def check_environment(format: str) -> None:
             f'export needs torch >= {needed}, the oldest it is tested with; this is '
             f'{torch.__version__}'
         )
-    packages = ('onnx', 'onnxscript', 'onnxruntime') if format == 'onnx' else ()
+    packages = ('onnx', 'onnxscript', 'onnxruntime') if SUFFIXES[format] == '.onnx' else ()
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ImportError(
@@ -42,8 +43,22 @@ def check_environment(format: str) -> None:
         )
 
 
+def check_format(format: str, batch: int | None, half_experts: bool = False) -> None:
+    """Raises ValueError unless there is such a format for this batch and these experts."""
+    if format not in SUFFIXES:
+        raise ValueError(f'format must be one of {", ".join(SUFFIXES)}, got {format!r}')
+    if format == 'onnx-cpu' and batch != 1:
+        given = 'any' if batch is None else batch
+        raise ValueError(f'onnx-cpu takes one image a call, got a batch of {given}')
+    if format == 'onnx-cpu' and half_experts:
+        raise ValueError('onnx-cpu mixes experts in float32, and keeps them so, not in float16')
+
+
 def prepare(
-    detector: ExportableDetector, batch: int | None, half_experts: bool = False
+    detector: ExportableDetector,
+    batch: int | None,
+    half_experts: bool = False,
+    mixes_depthwise: bool = False,
 ) -> ExportableDetector:
     """A copy to be exported: norms folded, and operations that do not depend on the batch.
 
@@ -51,14 +66,16 @@ def prepare(
         detector: is not changed.
         batch: as in `write_export`.
         half_experts: whether experts become float16; they are widened before they are mixed.
+        mixes_depthwise: as in `single_image_conv2d`, of a batch of one.
     """
     prepared = copy.deepcopy(detector)
     prepared.model = fold_batch_norm(prepared.model)
     if half_experts:
         prepared.model = cast_experts(prepared.model, torch.float16)
+    of_one = partial(single_image_conv2d, mixes_depthwise=mixes_depthwise)
     for layer in prepared.modules():
         if isinstance(layer, CondConv2d):
-            layer.convolve = single_image_conv2d if batch == 1 else any_batch_conv2d
+            layer.convolve = of_one if batch == 1 else any_batch_conv2d
     return prepared.requires_grad_(False)
 
 
@@ -84,19 +101,19 @@ def write_export(
 
     Raises:
         ImportError: torch is too old, or a package is missing.
-        ValueError: the format is unknown.
+        ValueError: the format is unknown, or does not go with the batch or the experts.
     """
-    if format not in SUFFIXES:
-        raise ValueError(f'format must be one of {", ".join(SUFFIXES)}, got {format!r}')
+    check_format(format, batch, half_experts)
     check_environment(format)
-    metadata = json.dumps(describe(detector, classes))
+    about = describe(detector, classes)
     say('tracing the network')
-    prepared = prepare(detector, batch, half_experts)
+    lays_out = format == 'onnx-cpu'
+    prepared = prepare(detector, batch, half_experts, mixes_depthwise=lays_out)
     # of a batch of one torch.export would conclude that all are
     images = torch.zeros(batch or 2, 3, *detector.size, device=detector.priors.device)
     dynamic_shapes = ({0: torch.export.Dim('batch')},) if batch is None else None
-    if format == 'onnx':
-        from . import onnx_conv, onnx_nms
+    if SUFFIXES[format] == '.onnx':
+        from . import onnx_conv, onnx_nms, onnx_pool
 
         prepared.suppress = onnx_nms.suppress_in_onnx
         if batch is None:
@@ -110,19 +127,29 @@ def write_export(
             input_names=['images'],
             output_names=detector.output_names,
             dynamic_shapes=dynamic_shapes,  # names the axis
-            custom_translation_table=onnx_nms.translations() | onnx_conv.translations(),
+            custom_translation_table={
+                **onnx_conv.translations(),
+                **onnx_nms.translations(),
+                **onnx_pool.translations(),
+            },
             dynamo=True,
             verbose=False,
         )
+        if lays_out:
+            from . import lay_out
+
+            say('laying out the kernels')
+            program.model = lay_out.lay_out_kernels(program.model)
+            about['channels_per_block'] = lay_out.channels_per_block()
         say('writing the file')
-        program.model.metadata_props[METADATA] = metadata
+        program.model.metadata_props[METADATA] = json.dumps(about)
         program.save(path, external_data=False)
     else:
         if batch is None:
             prepared.suppress = suppress_at_once
         program = torch.export.export(prepared, (images,), dynamic_shapes=dynamic_shapes)
         say('writing the file')
-        torch.export.save(program, path, extra_files={f'{METADATA}.json': metadata})
+        torch.export.save(program, path, extra_files={f'{METADATA}.json': json.dumps(about)})
 
 
 def describe(detector: ExportableDetector, classes: Sequence[str] = ()) -> dict[str, Any]:

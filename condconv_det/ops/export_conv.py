@@ -31,6 +31,7 @@ def single_image_conv2d(
     padding: Size | str = 0,
     dilation: Size = 1,
     groups: int = 1,
+    mixes_depthwise: bool = False,
 ) -> Tensor:
     """Convolves a batch of one: by a kernel that is mixed, or by all experts where that is faster.
 
@@ -44,6 +45,7 @@ def single_image_conv2d(
         routing: [1, E].
         weight: [E, Cout, Cin/groups, kh, kw].
         bias: [Cout] or [E, Cout].
+        mixes_depthwise: whether depthwise layers, too, mix few experts in place of running them.
 
     Returns:
         [1, Cout, H', W'].
@@ -55,7 +57,8 @@ def single_image_conv2d(
     if (left, top) != (right, bottom):
         x, left, top = F.pad(x, (left, right, top, bottom)), 0, 0
     how = stride, (top, left), dilation, groups
-    if groups == x.shape[1] == weight.shape[1] and len(weight) <= FEW_EXPERTS:
+    few_experts = groups == x.shape[1] == weight.shape[1] and len(weight) <= FEW_EXPERTS
+    if few_experts and not mixes_depthwise:
         outputs = [F.conv2d(x, kernel, None, *how) for kernel in weight]
         y = sum(one * y for one, y in zip(routing.unbind(1), outputs))
         return y if bias is None else y + bias[:, None, None]

@@ -20,7 +20,9 @@ SIZE = (64, 96)
 OLD_TORCH = tuple(map(int, torch.__version__.split('.')[:2])) < MIN_TORCH
 # what cannot run there is no test there; that it is refused is tested in test_export_refused.py
 collect_ignore = (
-    ['test_export.py', 'test_onnx_conv.py', 'test_onnx_detector.py'] if OLD_TORCH else []
+    [f'test_{of}.py' for of in ('export', 'lay_out', 'onnx_conv', 'onnx_detector', 'onnx_pool')]
+    if OLD_TORCH
+    else []
 )
 
 

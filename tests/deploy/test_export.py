@@ -17,6 +17,8 @@ from condconv_det.data.shapes import make_shapes
 from condconv_det.deploy import export
 from condconv_det.deploy.check import Comparison
 from condconv_det.deploy.exportable import ExportableDetector
+from condconv_det.deploy.lay_out import channels_per_block
+from condconv_det.deploy.runtimes import open_onnx
 from condconv_det.deploy.write import SUFFIXES
 from condconv_det.layers import CondConv2d
 
@@ -113,6 +115,19 @@ def test_a_file_for_one_image_mixes_kernels_but_of_depthwise_layers_with_few_exp
         'constant': static + 3 * len(depthwise),
         'mixed': len(routed) - len(depthwise),
     }
+
+
+def test_a_file_for_this_cpu_mixes_depthwise_kernels_too_and_says_for_which(
+    trained, small_detector, run_tool, tmp_path
+):
+    if channels_per_block() == 1:
+        pytest.skip('ONNX Runtime lays out no kernels on this CPU')
+    run_tool('export.py', *trained, '--format', 'onnx-cpu')  # compares it with PyTorch
+    file = tmp_path / 'trained.onnx'
+    layers = [layer for layer in small_detector().modules() if isinstance(layer, torch.nn.Conv2d)]
+    routed = sum(isinstance(layer, CondConv2d) for layer in layers)
+    assert kernels_of(file) == {'constant': len(layers) - routed, 'mixed': routed}
+    assert open_onnx(file).about['channels_per_block'] == channels_per_block()
 
 
 def test_experts_are_merged_as_far_as_detections_agree(trained, run_tool, images, tmp_path, capsys):

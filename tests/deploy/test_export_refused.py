@@ -69,6 +69,14 @@ def folder(template, tmp_path, monkeypatch):
         (['config.py', 'trained.pth', '--out', 'out.pt2'], 'onnx writes .onnx, got out.pt2'),
         (['config.py', 'trained.pth', '--images', 'nowhere.jpg'], 'nowhere.jpg'),
         *(
+            (['config.py', 'trained.pth', '--format', 'onnx-cpu', *options], says)
+            for options, says in (
+                (['--batch', '2'], 'onnx-cpu takes one image a call, got a batch of 2'),
+                (['--batch', 'dynamic'], 'onnx-cpu takes one image a call, got a batch of any'),
+                (['--half-experts'], 'onnx-cpu mixes experts in float32, and keeps them so'),
+            )
+        ),
+        *(
             (
                 [*TEST_JSON, f'test_dataloader.dataset.ann_file={name}'],
                 f'{name} is not COCO json: expected "images" to be a list of objects with a file_',

@@ -57,6 +57,15 @@ def test_runs_and_says_what_the_file_says_of_itself(file, runtime, batch, thread
         np.testing.assert_array_equal(more, images + 1)
 
 
+def test_a_file_that_is_laid_out_for_another_cpu_is_refused(file, monkeypatch):
+    lay_out = pytest.importorskip('condconv_det.deploy.lay_out')
+    monkeypatch.setattr(lay_out, 'channels_per_block', lambda: 8)
+    about = dict(size=[2, 4], channels_per_block=8)
+    assert open_onnx(file(1, about)).about == about
+    with pytest.raises(ValueError, match=r'double.onnx .* take 16 channels a block, .* takes 8: '):
+        open_onnx(file(1, dict(about, channels_per_block=16)))
+
+
 def test_a_file_of_another_program_is_named(file, runtime):
     with pytest.raises(ValueError, match=f'double.onnx is not a .* metadata lack {METADATA!r}'):
         open_onnx(file(1), runtime)

@@ -40,6 +40,6 @@ widths = [
         'model.neck.out_channels': channels,
         'model.bbox_head.in_channels': channels,
     }
-    for percent in range(100)
+    for percent in range(101)
     for channels in [[round(percent / 100 * number) for number in (256, 512, 1024, 512, 256)]]
 ]

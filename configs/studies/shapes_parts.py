@@ -1,0 +1,37 @@
+# Which layers need routing? Experts in the head's predictors alone, there and from block 7 on, and
+# in every layer. Kernels of static layers move as far as those of experts do, so that arms differ
+# by what is routed and not by how fast they learn.
+_base_ = './_base_/switch.py'
+
+seeds = (0, 1, 2)
+epochs = 5
+baseline = 'static'
+
+static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
+everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
+head = {
+    'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel'),
+    **_base_.fast_kernels,
+}
+late_head = {
+    'model.backbone.cond_cfg.start': 7,
+    'optim_wrapper.paramwise_cfg': dict(
+        custom_keys={
+            f'layer{block}.{part}_conv.conv.weight': dict(lr_mult=4.0, decay_mult=0.25)
+            for block in ('1.0', '2.0', '2.1', '3.0', '3.1', '4.0')
+            for part in ('depthwise', 'pointwise')
+        }
+    ),
+}
+
+
+def at(config, rate, options={}):
+    return dict(config=config, cfg_options={**options, 'optim_wrapper.optimizer.lr': rate})
+
+
+arms = {
+    'static': at(static, 16e-3),
+    'head': at(static, 4e-3, head),
+    'late_head': at(everywhere, 4e-3, late_head),
+    'everywhere': at(everywhere, 4e-3),
+}
