@@ -7,7 +7,7 @@ from torch import nn
 
 from condconv_det.layers import CondConv2d, CondLinear
 from condconv_det.layers.expert_fans import mark_expert_axis
-from condconv_det.ops.cond_conv2d import HALF_TYPES
+from condconv_det.ops.operands import HALF_TYPES
 
 
 def cast_experts(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Module:

@@ -24,12 +24,11 @@ from .kernels import (
     Pair,
     out_size,
 )
+from .operands import HALF_TYPES, check_operands
 from .padding import same_padding
 from .tracing import is_compiling
 
 Size = int | Pair
-
-HALF_TYPES = (torch.bfloat16, torch.float16)
 
 # A block of mixed kernels is about this large, which two cores' caches hold.
 BLOCK_BYTES = 6 * 2**20
@@ -250,19 +249,4 @@ def _check(x, routing, weight, bias, groups, autocast) -> None:
             f'bias must be [Cout] = [{out_channels}] or [E, Cout] = [{experts}, {out_channels}], '
             f'got shape {tuple(bias.shape)}'
         )
-    if not routing.device == weight.device == x.device:
-        raise ValueError(
-            f'x, routing and weight must be on one device, '
-            f'got {x.device}, {routing.device} and {weight.device}'
-        )
-    if not routing.is_floating_point():
-        raise TypeError(f'routing must be floating point, got {routing.dtype}')
-    if autocast:
-        return
-    if routing.dtype != x.dtype:
-        raise TypeError(f'routing is {routing.dtype}, x {x.dtype}: they must agree')
-    if weight.dtype != x.dtype and weight.dtype not in HALF_TYPES:
-        raise TypeError(
-            f'weight is {weight.dtype}, x {x.dtype}: they must agree, '
-            f'or only weight be in half precision'
-        )
+    check_operands(x, routing, weight, autocast)

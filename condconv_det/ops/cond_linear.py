@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .autocast import autocast_dtype
+from .operands import check_operands
 from .tracing import is_exporting
 
 
@@ -19,15 +21,16 @@ def cond_linear(x: Tensor, routing: Tensor, weight: Tensor, bias: Tensor | None 
     Args:
         x: [B, Cin]; B may be 0.
         routing: [B, E], any real weights.
-        weight: [E, Cout, Cin], one matrix per expert, of routing's type or a half-precision
-            one.
+        weight: [E, Cout, Cin], one matrix per expert; of half precision, it is mixed in routing's.
         bias: [Cout], one for all experts.
 
     Returns:
         [B, Cout].
 
     Raises:
-        ValueError: a shape does not fit; the message names both.
+        ValueError: a shape or device does not fit; the message names both.
+        TypeError: outside autocast, routing is not of x's type, or weight neither of x's nor of
+            half precision.
     """
     if weight.dim() != 3:
         raise ValueError(f'weight must be [E, Cout, Cin], got shape {tuple(weight.shape)}')
@@ -38,6 +41,7 @@ def cond_linear(x: Tensor, routing: Tensor, weight: Tensor, bias: Tensor | None 
         raise ValueError(
             f'routing must be [B, E] = [{x.shape[0]}, {experts}], got shape {tuple(routing.shape)}'
         )
+    check_operands(x, routing, weight, autocast_dtype(x))
     weight = weight.to(routing.dtype)
     if not is_exporting() and x.shape[0] == 1:
         return F.linear(x, torch.tensordot(routing[0], weight, dims=1), bias)

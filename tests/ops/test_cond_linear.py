@@ -47,3 +47,18 @@ def test_half_precision_experts_are_mixed_in_float32(batch, dtype):
     assert y.dtype == torch.float32
     expected = cond_linear(x.double(), routing.double(), weight.double())
     torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'changes, error, says',
+    [
+        (dict(routing=torch.rand(2, 3).half()), TypeError, 'routing is torch.float16, x torch.flo'),
+        (dict(routing=torch.ones(2, 3).long()), TypeError, 'floating point, got torch.int64'),
+        (dict(weight=torch.rand(3, 4, 6).double()), TypeError, 'weight is torch.float64, x torch'),
+        (dict(weight=torch.rand(3, 4, 6, device='meta')), ValueError, 'cpu, cpu and meta'),
+    ],
+)
+def test_types_and_devices_that_do_not_fit_are_named(changes, error, says):
+    given = dict(x=torch.rand(2, 6), routing=torch.rand(2, 3), weight=torch.rand(3, 4, 6))
+    with pytest.raises(error, match=says):
+        cond_linear(**{**given, **changes})
