@@ -65,7 +65,8 @@ def cond_conv2d(
         [B, Cout, H', W'].
 
     Raises:
-        ValueError: a shape or device does not fit; the message names both.
+        ValueError: a shape or device does not fit, and the message names both; or an argument is
+            out of range.
         TypeError: outside autocast, routing is not of x's type, or weight neither of x's nor of
             half precision.
     """
@@ -142,6 +143,8 @@ def _plan(x, routing, weight, bias, stride, padding, dilation, groups) -> Plan:
 def _make_plan(x, routing, weight, bias, stride, padding, dilation, groups, dtype) -> Plan:
     _check(x, routing, weight, bias, groups, dtype)
     stride, dilation = _pair(stride), _pair(dilation)
+    if min(*stride, *dilation) < 1:
+        raise ValueError(f'stride and dilation must be at least 1, got {stride} and {dilation}')
     size, kernel_size = tuple(x.shape[2:]), tuple(weight.shape[3:])
     pad = step = None
     if padding == 'same':
@@ -239,6 +242,11 @@ def _check(x, routing, weight, bias, groups, autocast) -> None:
         raise ValueError(
             f'x has {x.shape[1]} channels; weight {tuple(weight.shape)} with groups={groups} '
             f'takes {in_channels * groups}'
+        )
+    if out_channels % groups:
+        raise ValueError(
+            f'weight {tuple(weight.shape)} has {out_channels} output channels, '
+            f'which groups={groups} must divide'
         )
     if routing.shape != (x.shape[0], experts):
         raise ValueError(

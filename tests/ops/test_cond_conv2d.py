@@ -115,6 +115,13 @@ def arguments(**changes):
         (dict(weight=torch.rand(6, 4, 1, 1)), ValueError, r'weight must be \[E, Cout'),
         (dict(x=torch.rand(2, 5, 5, 5)), ValueError, 'x has 5 channels.*takes 4'),
         (dict(x=torch.rand(4, 5, 5)), ValueError, r'x must be \[B, Cin, H, W\]'),
+        (
+            dict(x=torch.rand(2, 16, 5, 5), groups=4),
+            ValueError,
+            r'weight \(3, 6, 4, 1, 1\) has 6 output channels, which groups=4 must divide',
+        ),
+        (dict(stride=0), ValueError, r'stride and dilation .* got \(0, 0\) and \(1, 1\)'),
+        (dict(dilation=(1, 0)), ValueError, r'at least 1, got \(1, 1\) and \(1, 0\)'),
         (dict(padding='full'), ValueError, "padding must be .* got 'full'"),
         (dict(bias=torch.rand(5)), ValueError, r'bias must be \[Cout\] = \[6\].*\(5,\)'),
     ],
