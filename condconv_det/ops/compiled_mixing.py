@@ -76,8 +76,8 @@ def compile_mixing(verbose: bool = False) -> bool:
     """Builds the operator, or takes what an earlier call built, and uses it from now on.
 
     It mixes the kernels of one image on the CPU in float32, without gradients, whose experts are in
-    half precision (`cast_experts`). Needs a C++ compiler, ninja and torch >= 2.6; without them all
-    is computed as before.
+    half precision (`cast_experts`). Needs a C++ compiler, ninja, setuptools and torch >= 2.6;
+    without them all is computed as before.
 
     Args:
         verbose: show what the compiler says.
@@ -87,13 +87,13 @@ def compile_mixing(verbose: bool = False) -> bool:
     """
     global operator
     if operator is None and TorchVersion(torch.__version__) >= '2.6':
-        from torch.utils.cpp_extension import load_inline
-
         # openmp's calls go to the library that PyTorch has loaded
         flags = ['-O3', '-fopenmp']
         if torch.backends.cpu.get_cpu_capability() in ('AVX2', 'AVX512'):
             flags += ['-mavx2', '-mfma', '-mf16c', '-DCPU_CAPABILITY_AVX2', '-DCPU_CAPABILITY=AVX2']
         try:
+            from torch.utils.cpp_extension import load_inline  # needs setuptools
+
             load_inline(
                 # that of another PyTorch is of no use
                 re.sub(r'\W', '_', f'{NAME}_{torch.__version__}'),
@@ -103,7 +103,7 @@ def compile_mixing(verbose: bool = False) -> bool:
                 no_implicit_headers=True,
                 verbose=verbose,
             )
-        except (OSError, RuntimeError):
+        except (ImportError, OSError, RuntimeError):
             if verbose:
                 raise
         else:

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+import sys
 from importlib import import_module
 
 import pytest
@@ -116,4 +117,12 @@ def test_where_it_cannot_be_built_nothing_changes(monkeypatch, error):
     layer = cast_experts(CondConv2d(4, 4, 3, num_experts=3))
     assert layer(torch.randn(1, 4, 9, 9)).dtype == torch.float32
     with pytest.raises(error, match='no compiler'):
+        compile_mixing(verbose=True)
+
+
+def test_without_setuptools_nothing_changes(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'setuptools', None)
+    monkeypatch.delitem(sys.modules, 'torch.utils.cpp_extension', raising=False)
+    assert not compile_mixing()
+    with pytest.raises(ImportError, match='setuptools'):
         compile_mixing(verbose=True)
