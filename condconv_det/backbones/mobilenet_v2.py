@@ -28,7 +28,7 @@ class CondConvMobileNetV2(MobileNetV2):
         widen_factor: multiplies every channel count.
         out_indices: stages 0 to 6, or 7, the last 1x1 convolution, whose output is returned. What
             comes after the last of them is not kept, so that no parameter goes unused.
-        frozen_stages: the stem (0) and the first stages that do not train; -1 for none.
+        frozen_stages: the stem (0) and the first stages, up to 7, that do not train; -1 for none.
         cond_cfg: `dict(num_experts, start=6, share='layer' | 'block' | 'network', routing=dict())`,
             see `CondCfg`; blocks `start` to 17 and the last 1x1 convolution, block 18, are routed.
             None is the static network.
@@ -49,7 +49,9 @@ class CondConvMobileNetV2(MobileNetV2):
         cond_cfg: dict | None = None,
         **kwargs,
     ) -> None:
-        check_stages(out_indices, frozen_stages, len(self.arch_settings) + 1)
+        last = len(self.arch_settings)
+        # mmdet freezes no last 1x1 convolution
+        check_stages(out_indices, frozen_stages, last + 1, most_frozen=last)
         check_widen_factor(widen_factor, least_channels=8)
         super().__init__(widen_factor, out_indices, frozen_stages, **kwargs)
         drop_stages_after(self, self.layers, max(out_indices))

@@ -15,20 +15,25 @@ KAIMING = (
 
 
 def check_stages(
-    out_indices: Sequence[int], frozen_stages: int, num_stages: int, least_frozen: int = -1
+    out_indices: Sequence[int],
+    frozen_stages: int,
+    num_stages: int,
+    least_frozen: int = -1,
+    most_frozen: int | None = None,
 ) -> None:
     """Raises ValueError unless both arguments are among a backbone's stages.
 
     Args:
         out_indices: among 0 to num_stages - 1, not empty.
-        frozen_stages: least_frozen, which freezes nothing, to num_stages.
+        frozen_stages: least_frozen, which freezes nothing, to most_frozen, num_stages by default.
         num_stages: of the whole network.
     """
     if not out_indices or not set(out_indices) <= set(range(num_stages)):
         raise ValueError(f'out_indices must be among 0 to {num_stages - 1}, got {out_indices}')
-    if frozen_stages not in range(least_frozen, num_stages + 1):
+    most_frozen = num_stages if most_frozen is None else most_frozen
+    if frozen_stages not in range(least_frozen, most_frozen + 1):
         raise ValueError(
-            f'frozen_stages must be in {least_frozen} to {num_stages}, got {frozen_stages}'
+            f'frozen_stages must be in {least_frozen} to {most_frozen}, got {frozen_stages}'
         )
 
 

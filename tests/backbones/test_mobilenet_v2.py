@@ -30,3 +30,12 @@ def test_the_last_convolution_counts_as_block_eighteen():
     model = CondConvMobileNetV2(cond_cfg=dict(num_experts=2, start=18))
     routed = [name for name, layer in model.named_modules() if isinstance(layer, CondConv2d)]
     assert routed == ['conv2.conv']
+
+
+def test_all_stages_but_the_last_convolution_can_be_frozen():
+    model = CondConvMobileNetV2(frozen_stages=7)
+    assert {name.split('.')[0] for name, p in model.named_parameters() if p.requires_grad} == {
+        'conv2'
+    }
+    with pytest.raises(ValueError, match='frozen_stages must be in -1 to 7, got 8'):
+        CondConvMobileNetV2(frozen_stages=8)
