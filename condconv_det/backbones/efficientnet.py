@@ -29,6 +29,8 @@ DEEP = 'b0-8e-depth'
 class CondConvEfficientNet(EfficientNet):
     """mmdet's `EfficientNet`, with its arguments and parameter names; with `cond_cfg`, CondConv.
 
+    Arguments after the first are given by name.
+
     Args:
         arch: 'b0' to 'b7', or 'b0-8e-depth', the paper's deeper B0 with 8 experts: B1's layers, and
             routed without a `cond_cfg`.
@@ -59,6 +61,7 @@ class CondConvEfficientNet(EfficientNet):
     def __init__(
         self,
         arch: str = 'b0',
+        *,
         out_indices: Sequence[int] = (6,),
         frozen_stages: int = 0,
         cond_cfg: dict | None = None,

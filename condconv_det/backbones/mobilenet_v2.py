@@ -46,6 +46,7 @@ class CondConvMobileNetV2(MobileNetV2):
         widen_factor: float = 1.0,
         out_indices: Sequence[int] = (1, 2, 4, 7),
         frozen_stages: int = -1,
+        *,
         cond_cfg: dict | None = None,
         **kwargs,
     ) -> None:

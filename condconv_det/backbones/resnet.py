@@ -66,6 +66,8 @@ class RoutedResLayer(RoutedSequential, ResLayer):
 class CondConvResNet(ResNet):
     """mmdet's `ResNet`, with its arguments and parameter names; with `cond_cfg`, CondConv.
 
+    Arguments after the first are given by name.
+
     Args:
         depth: 18, 34, 50, 101 or 152.
         num_stages, out_indices: as in mmdet; stages after the last of `out_indices` are not kept,
@@ -91,6 +93,7 @@ class CondConvResNet(ResNet):
     def __init__(
         self,
         depth: int,
+        *,
         num_stages: int = 4,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,

@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from inspect import Parameter, signature
 
 import pytest
 import torch
@@ -288,6 +289,20 @@ def test_no_warning_without_cause(name):
 def test_bad_arguments_are_named(name, kwargs, says):
     with pytest.raises(ValueError, match=says):
         build(name, **kwargs)
+
+
+@pytest.mark.parametrize(
+    'name, positions',
+    [('CondConvMobileNetV2', 3), ('CondConvEfficientNet', 1), ('CondConvResNet', 1)],
+)
+def test_places_of_arguments_are_mmdets_or_none(name, positions):
+    """What has another place in mmdet's class is given by name, never taken for something else."""
+    ours, by_place = MODELS.get(name), Parameter.POSITIONAL_OR_KEYWORD
+    places = [
+        [each.name for each in signature(cls).parameters.values() if each.kind is by_place]
+        for cls in (ours, ours.__bases__[0])
+    ]
+    assert places[0] == places[1][:positions]
 
 
 @pytest.mark.parametrize(
