@@ -96,7 +96,8 @@ def described(line: str) -> str:
     scalars = json.loads(line)
     if 'loss' in scalars:
         return f'epoch {scalars["epoch"]}, step {scalars["step"]}: loss {scalars["loss"]:.2f}'
-    return f'epoch {scalars["step"]}: val mAP {scalars["coco/bbox_mAP"]:.3f}'
+    # COCO's figures are left out where nothing was detected
+    return f'epoch {scalars["step"]}: val mAP {scalars.get("coco/bbox_mAP", 0):.3f}'
 
 
 def main() -> None:

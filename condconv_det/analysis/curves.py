@@ -14,6 +14,9 @@ from matplotlib import pyplot as plt  # noqa: E402
 # twenty curves that differ: ten colours solid, then dashed
 LINES = plt.cycler(linestyle=['-', '--']) * plt.cycler(color=plt.get_cmap('tab10').colors)
 
+# all that a validation logs which detected nothing
+NOTHING_MEASURED = {'data_time', 'time', 'step'}
+
 
 def read_scalars(log: Path, key: str, beside: str | None = None) -> tuple[list[float], list[float]]:
     """Steps and values of one scalar, such as 'loss' or 'coco/bbox_mAP', in the order of steps.
@@ -22,7 +25,7 @@ def read_scalars(log: Path, key: str, beside: str | None = None) -> tuple[list[f
         log: `vis_data/scalars.json` of a run, one json object a line; or a work_dir, whose runs
             are one training with interruptions. A step that was logged twice counts as it was
             last.
-        key: of the scalar.
+        key: of the scalar. Of COCO's figures, a validation that detected nothing has 0.
         beside: only where this one was logged too: 'lr' marks training, which has a 'time' as
             validation has one.
 
@@ -31,6 +34,8 @@ def read_scalars(log: Path, key: str, beside: str | None = None) -> tuple[list[f
     """
     files = sorted(log.glob('*/vis_data/scalars.json')) if log.is_dir() else [log]
     records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    if key.startswith('coco/'):
+        records = [{key: 0.0, **r} if set(r) <= NOTHING_MEASURED else r for r in records]
     wanted = {key, beside or key}
     found = {record['step']: record[key] for record in records if wanted <= set(record)}
     if not found:

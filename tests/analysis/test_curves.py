@@ -33,6 +33,21 @@ def test_names_a_scalar_that_the_log_lacks(log):
         read_scalars(log, 'accuracy')
 
 
+def test_a_validation_that_detected_nothing_has_an_mAP_of_0(tmp_path):
+    times = dict(data_time=0.1, time=0.2)
+    records = [
+        dict(times, step=1, lr=0.1, loss=2.0),
+        dict(times, step=1),
+        {**times, 'step': 2, 'coco/bbox_mAP': 0.3},
+        dict(times, step=3),
+    ]
+    (tmp_path / 'scalars.json').write_text('\n'.join(map(json.dumps, records)))
+    found = read_scalars(tmp_path / 'scalars.json', 'coco/bbox_mAP')
+    assert found == ([1, 2, 3], [0, 0.3, 0])
+    with pytest.raises(ValueError, match="has no scalar 'accuracy'"):
+        read_scalars(tmp_path / 'scalars.json', 'accuracy')
+
+
 def test_draws_a_png(log, tmp_path):
     out = plot_curves([log, log], ['loss'], tmp_path / 'loss.png', labels=['a', 'b'])
     assert out.read_bytes().startswith(b'\x89PNG')
