@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 from condconv_det.command_line import run
@@ -26,8 +27,9 @@ def parse_args() -> argparse.Namespace:
         help="with --from condconv_det: the experts' mean kernels, and no routers",
     )  # fmt: skip
     parser.add_argument(
-        '--activation', choices=ACTIVATIONS, default='sigmoid',
-        help='with --to-static: of the routers (%(default)s)',
+        '--activation', choices=ACTIVATIONS,
+        help='with --to-static: of the routers, where the checkpoint has no config that says it '
+        '(sigmoid)',
     )  # fmt: skip
     args = parser.parse_args()
     if args.to_static != (args.package == 'condconv_det'):
@@ -46,8 +48,10 @@ def main() -> None:
 
     try:
         if args.to_static:
-            layers = static_file(args.source, args.dest, args.activation)
-            print(f'{layers} layers with experts became static')
+            activations = static_file(args.source, args.dest, args.activation)
+            counts = Counter(activations.values()).items()
+            routings = ', '.join(f'{count} with {name} routing' for name, count in counts)
+            print(f'{len(activations)} layers with experts became static: {routings}')
         else:
             done = convert_file(args.source, args.dest, args.package, args.arch, args.num_experts)
             if done.difference is None:

@@ -11,36 +11,49 @@ import torch
 from torch import Tensor
 
 from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.layers.cond_conv2d import OWN_ROUTER
 from condconv_det.layers.router import ACTIVATIONS
 
+from .activations import told_activations
 from .files import read_checkpoint, write_checkpoint
-from .fit import ROUTER
+from .fit import ROUTER, listing
 
 CONVOLUTION, LINEAR = 5, 3  # axes of a weight that holds experts
 
 
-def static_file(source_file: Path, dest: Path, activation: str = 'sigmoid') -> int:
+def static_file(source_file: Path, dest: Path, activation: str | None = None) -> dict[str, str]:
     """Writes a routed network's checkpoint as a static one; the optimizer's state stays behind.
 
     Args:
         source_file: .pth of a detector, classifier or backbone.
         dest: .pth to write.
-        activation: as in `static_weights`.
+        activation: of the routers, 'sigmoid' or 'softmax'; None is what the config in the
+            checkpoint says, layer by layer, and 'sigmoid' where it says nothing.
 
     Returns:
-        How many layers had experts.
+        The activation for each layer's experts, by their name.
 
     Raises:
         FileNotFoundError: there is no source file.
-        CheckpointError, ValueError: as in `static_weights`, or the file is damaged.
+        ValueError: the activation is neither, or another one than the config in the checkpoint
+            says; or the config does not tell which of two a layer has.
+        CheckpointError: there are no experts, or the file is damaged.
     """
     routed, meta = read_checkpoint(source_file)
-    static = static_weights(routed, activation)
+    keys = _experts(routed)
+    told = told_activations(keys, meta)
+    others = [key for key in told if activation not in (None, told[key])]
+    if others:
+        raise ValueError(
+            f'{source_file} was trained with {told[others[0]]} routing, by the config in it, of '
+            f'{listing(others)}; got activation {activation!r}'
+        )
+    activations = dict.fromkeys(keys, _checked(activation or OWN_ROUTER['activation'])) | told
+    static = _mix(routed, activations)
     kept = {key: meta[key] for key in ('dataset_meta',) if key in meta}
-    write_checkpoint(
-        dest, static, dict(kept, static_of=Path(source_file).name, activation=activation)
-    )
-    return sum(value.shape != routed[key].shape for key, value in static.items())
+    names = ', '.join(sorted(set(activations.values())))
+    write_checkpoint(dest, static, dict(kept, static_of=Path(source_file).name, activation=names))
+    return activations
 
 
 def static_weights(state_dict: dict[str, Tensor], activation: str = 'sigmoid') -> dict[str, Tensor]:
@@ -54,17 +67,30 @@ def static_weights(state_dict: dict[str, Tensor], activation: str = 'sigmoid') -
         ValueError: the activation is neither.
         CheckpointError: there are no experts.
     """
+    return _mix(state_dict, dict.fromkeys(_experts(state_dict), _checked(activation)))
+
+
+def _checked(activation: str) -> str:
     if activation not in ACTIVATIONS:
         raise ValueError(f'activation must be one of {ACTIVATIONS}, got {activation!r}')
-    static = {key: value for key, value in state_dict.items() if not ROUTER.match(key)}
-    routed = [key for key in static if _holds_experts(key, state_dict)]
-    if not routed:
+    return activation
+
+
+def _mix(state_dict: dict[str, Tensor], activations: dict[str, str]) -> dict[str, Tensor]:
+    """`static_weights` by the activation for each layer's experts."""
+    if not activations:
         raise CheckpointError('the checkpoint has no experts: it is static already')
-    for key in routed:
+    static = {key: value for key, value in state_dict.items() if not ROUTER.match(key)}
+    for key, activation in activations.items():
         experts = static[key]
         weight = 0.5 if activation == 'sigmoid' else 1 / len(experts)
         static[key] = (weight * experts.sum(0, dtype=torch.float64)).to(experts)
     return static
+
+
+def _experts(state_dict: dict[str, Tensor]) -> list[str]:
+    """The names of all experts, such as 'backbone.conv1.conv.weight'."""
+    return [key for key in state_dict if _holds_experts(key, state_dict)]
 
 
 def _holds_experts(key: str, state_dict: dict[str, Tensor]) -> bool:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -70,7 +71,9 @@ def test_the_tool_writes_a_static_checkpoint_that_keeps_the_classes(run_tool, tm
     source, dest = tmp_path / 'epoch_3.pth', tmp_path / 'static.pth'
     save_trained(source, dict(num_experts=4))
     run_tool('convert_checkpoint.py', source, dest, '--from', 'condconv_det', '--to-static')
-    assert '14 layers with experts became static' in capsys.readouterr().out
+    assert (
+        '14 layers with experts became static: 14 with sigmoid routing' in capsys.readouterr().out
+    )
     content = torch.load(dest, weights_only=True)
     assert content.keys() == {'meta', 'state_dict'}
     assert content['meta'] == dict(
@@ -80,6 +83,65 @@ def test_the_tool_writes_a_static_checkpoint_that_keeps_the_classes(run_tool, tm
     static.load_state_dict(
         {key.removeprefix('backbone.'): value for key, value in content['state_dict'].items()}
     )
+
+
+SOFTMAX = dict(activation='softmax', temperature=2.0)
+MIXED = dict(
+    backbone=dict(type='CondConvMobileNetV1', cond_cfg=dict(num_experts=8, routing=SOFTMAX)),
+    neck=[dict(type='A'), dict(type='B', conv_cfg=dict(type='mmdet.CondConv2d', num_experts=8))],
+    bbox_head=dict(type='C', cond_cfg=dict(num_experts=8, routing=dict())),
+    test_cfg=dict(score_thr=0.02, nms=dict(type='nms')),
+)
+LAYERS = ('backbone.layer1.0.conv', 'neck.1.convs.0', 'bbox_head.cls')
+
+
+def save_ones(path, text, layers=LAYERS):
+    """Experts that are ones alone, and the text of the config that they were trained with."""
+    experts = {f'{layer}.weight': torch.ones(8, 2, 2, 1, 1) for layer in layers}
+    torch.save(dict(meta=dict(cfg=text), state_dict=experts), path)
+
+
+def kernels(path):
+    static = torch.load(path, weights_only=True)['state_dict']
+    return [value.unique().item() for value in static.values()]
+
+
+@pytest.mark.parametrize(
+    'text, expected',
+    [
+        (Config(dict(model=MIXED)).pretty_text, [1, 4, 4]),
+        (Config(dict(model=MIXED['neck'][1])).pretty_text, [4, 4, 4]),
+        (Config(dict(model=dict(SOFTMAX, cond_cfg=dict(routing=SOFTMAX)))).pretty_text, [1, 1, 1]),
+        ('', [4, 4, 4]),
+        ('model = build()', [4, 4, 4]),
+        ('model = dict(', [4, 4, 4]),
+    ],
+)
+def test_each_layer_has_the_routing_that_the_config_in_the_checkpoint_says(
+    text, expected, tmp_path
+):
+    save_ones(tmp_path / 'epoch_3.pth', text)
+    static_file(tmp_path / 'epoch_3.pth', tmp_path / 'static.pth')
+    assert kernels(tmp_path / 'static.pth') == expected
+
+
+def test_the_config_in_a_checkpoint_is_not_run(tmp_path):
+    text = f'import pathlib\npathlib.Path({str(tmp_path / "run")!r}).touch()\nmodel = dict()'
+    save_ones(tmp_path / 'epoch_3.pth', text)
+    static_file(tmp_path / 'epoch_3.pth', tmp_path / 'static.pth')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_routing_other_than_the_config_says_is_refused(tmp_path):
+    source, dest = tmp_path / 'epoch_3.pth', tmp_path / 'static.pth'
+    save_ones(source, Config(dict(model=MIXED)).pretty_text)
+    says = 'trained with softmax routing, by the config in it, of backbone.* got activation .sigm'
+    with pytest.raises(ValueError, match=says):
+        static_file(source, dest, 'sigmoid')
+    save_ones(source, Config(dict(model=MIXED)).pretty_text, ['extra.conv'])
+    with pytest.raises(ValueError, match='routers of sigmoid and of softmax in the model, and'):
+        static_file(source, dest)
+    assert not dest.exists()
 
 
 def test_what_is_static_already_is_refused(tmp_path):
