@@ -36,6 +36,8 @@ def parse_args() -> argparse.Namespace:
         parser.error('--from condconv_det and --to-static go together')
     if args.to_static and (args.arch or args.num_experts):
         parser.error('--to-static takes neither --arch nor --num-experts')
+    if args.activation and not args.to_static:
+        parser.error('--activation goes with --to-static')
     if not args.to_static and args.arch is None:
         parser.error(f'--from {args.package} needs --arch')
     return args

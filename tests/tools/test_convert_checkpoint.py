@@ -41,6 +41,10 @@ def test_what_goes_wrong_is_one_line(library, arch, says, run_tool, tmp_path):
     [
         (['--from', 'condconv_det'], 'go together'),
         (['--from', 'timm', '--arch', 'resnet18', '--to-static'], 'go together'),
+        (
+            ['--from', 'timm', '--arch', 'resnet18', '--activation', 'softmax'],
+            '--activation goes with --to-static',
+        ),
         (['--from', 'timm'], '--from timm needs --arch'),
         (['--from', 'condconv_det', '--to-static', '--num-experts', 4], 'neither --arch nor'),
     ],
