@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import CondConv2d
 
-from .files import read_checkpoint, write_checkpoint
+from .files import check_apart, read_checkpoint, write_checkpoint
 from .fit import check_fit, listing
 from .names import rename
 from .sources import Source, find_source
@@ -51,9 +51,11 @@ def convert_file(
 
     Raises:
         FileNotFoundError: there is no source file.
-        CheckpointError, ValueError: as in `convert`, or the file is damaged or holds no weights.
+        CheckpointError, ValueError: as in `convert`, the file is damaged or holds no weights, or
+            `dest` is the source file.
     """
     state_dict, meta = read_checkpoint(source_file)
+    check_apart(source_file, dest)
     conversion = convert(state_dict, library, arch, num_experts)
     origin = dict(
         library=library,

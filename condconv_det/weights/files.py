@@ -60,6 +60,12 @@ def write_checkpoint(path: Path, state_dict: dict[str, Tensor], meta: dict[str, 
         torch.save(content, partial)
 
 
+def check_apart(source: Path, dest: Path) -> None:
+    """Raises ValueError if a file is to be written over the one that it is made from."""
+    if Path(dest).exists() and Path(dest).samefile(source):
+        raise ValueError(f'{dest} would be written over {source}, from which it is made')
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A file to write that takes its final name when the block ends, and goes if that fails.

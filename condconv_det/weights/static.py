@@ -15,7 +15,7 @@ from condconv_det.layers.cond_conv2d import OWN_ROUTER
 from condconv_det.layers.router import ACTIVATIONS
 
 from .activations import told_activations
-from .files import read_checkpoint, write_checkpoint
+from .files import check_apart, read_checkpoint, write_checkpoint
 from .fit import ROUTER, listing
 
 CONVOLUTION, LINEAR = 5, 3  # axes of a weight that holds experts
@@ -36,10 +36,11 @@ def static_file(source_file: Path, dest: Path, activation: str | None = None) ->
     Raises:
         FileNotFoundError: there is no source file.
         ValueError: the activation is neither, or another one than the config in the checkpoint
-            says; or the config does not tell which of two a layer has.
+            says; the config does not tell which of two a layer has; or `dest` is the source file.
         CheckpointError: there are no experts, or the file is damaged.
     """
     routed, meta = read_checkpoint(source_file)
+    check_apart(source_file, dest)
     keys = _experts(routed)
     told = told_activations(keys, meta)
     others = [key for key in told if activation not in (None, told[key])]

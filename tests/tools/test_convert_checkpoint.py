@@ -53,3 +53,17 @@ def test_options_that_do_not_go_together_are_named(arguments, says, run_tool, ca
     with pytest.raises(SystemExit):
         run_tool('convert_checkpoint.py', 'a.pth', 'b.pth', *arguments)
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'options', [['--from', 'condconv_det', '--to-static'], ['--from', 'timm', '--arch', 'resnet18']]
+)
+def test_a_checkpoint_is_not_written_over(options, run_tool, tmp_path):
+    source, link = tmp_path / 'epoch_3.pth', tmp_path / 'link.pth'
+    torch.save({'layer.weight': torch.ones(2, 4, 4, 1, 1)}, source)
+    link.symlink_to(source)
+    before = source.read_bytes()
+    for dest in (source, link):
+        with pytest.raises(SystemExit, match=f'error: {dest} would be written over {source}, from'):
+            run_tool('convert_checkpoint.py', source, dest, *options)
+    assert source.read_bytes() == before and link.is_symlink()
