@@ -73,7 +73,11 @@ class Arm:
     @property
     def metric(self) -> str:
         """The figure that counts, as validation logs it."""
-        return f'coco/{self.cfg.val_evaluator.get("group_by", "bbox")}_mAP'
+        return self.metric_of('val')
+
+    def metric_of(self, split: str) -> str:
+        """The figure that counts on a split, one for all of a study."""
+        return f'coco/{self.cfg[f"{split}_evaluator"].get("group_by", "bbox")}_mAP'
 
     def at_rate(self, rate: float) -> 'Arm':
         """The arm at another learning rate, which its name says."""
@@ -188,14 +192,7 @@ class Study:
             name: _read_arm(path, name, arms, baselines[name], rates[name], length, unit)
             for name in ordered
         }
-        for name, arm in read.items():
-            for split in SPLITS:
-                ours, theirs = (each.annotations(split) for each in (arm, read[arm.baseline]))
-                if ours != theirs:
-                    raise ValueError(
-                        f'{path}: arm {name!r} and its baseline {arm.baseline!r} are compared on '
-                        f'one {split} set, got {ours} and {theirs}'
-                    )
+        _check_comparable(path, read)
         return cls(read, given['baseline'], tuple(seeds), length, unit)
 
 
@@ -259,6 +256,24 @@ def _in_order_of_start(path: Path, arms: dict[str, dict]) -> list[str]:
         ordered += ready
         waiting = [name for name in waiting if name not in ready]
     return ordered
+
+
+def _check_comparable(path: Path, arms: dict[str, Arm]) -> None:
+    metrics = {}
+    for split in SPLITS:
+        for name, arm in arms.items():
+            ours, theirs = (each.annotations(split) for each in (arm, arms[arm.baseline]))
+            if ours != theirs:
+                raise ValueError(
+                    f'{path}: arm {name!r} and its baseline {arm.baseline!r} are compared on '
+                    f'one {split} set, got {ours} and {theirs}'
+                )
+            metrics.setdefault(arm.metric_of(split), f'that of arm {name!r} on {split}')
+    if len(metrics) > 1:
+        found = ', '.join(f'{metric}, {whose}' for metric, whose in metrics.items())
+        raise ValueError(
+            f'{path}: all arms are scored by one metric and group_by on val and test, got {found}'
+        )
 
 
 def _read_equal_cost(path: Path, name: str, arms: dict[str, dict]) -> EqualCost | None:

@@ -120,6 +120,33 @@ def test_the_studies_that_come_with_the_package_are_whole():
         (
             dict(
                 arms=f"""dict(
+                    static={STATIC},
+                    a=dict({STATIC}, cfg_options={{
+                        f'{{split}}_evaluator.{{key}}': value
+                        for split in ('val', 'test')
+                        for key, value in dict(type='GroupedCocoMetric', group_by='site').items()
+                    }}),
+                )"""
+            ),
+            ValueError,
+            'scored by one metric and group_by on val and test, got coco/bbox_mAP, that of arm '
+            "'static' on val, coco/site_mAP, that of arm 'a' on val",
+        ),
+        (
+            dict(
+                arms=f"""dict(
+                    static=dict({STATIC}, cfg_options={{
+                        'test_evaluator.type': 'GroupedCocoMetric',
+                        'test_evaluator.group_by': 'site',
+                    }}),
+                )"""
+            ),
+            ValueError,
+            "coco/bbox_mAP, that of arm 'static' on val, coco/site_mAP, that of arm 'static' on t",
+        ),
+        (
+            dict(
+                arms=f"""dict(
                     static=dict({STATIC}, cfg_options=dict(test_evaluator=dict(type='VOCMetric')))
                 )"""
             ),
