@@ -171,7 +171,7 @@ class Study:
             )
         (unit,) = units
         arms, seeds, length = given['arms'], given['seeds'], given[unit]
-        if not isinstance(length, int) or length < 1:
+        if type(length) is not int or length < 1:
             raise ValueError(f'{path}: {unit} must be at least 1, got {length!r}')
         if not _are_seeds(seeds):
             raise ValueError(
@@ -179,13 +179,13 @@ class Study:
             )
         if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
             raise ValueError(f'{path}: arms must be a dict of dicts, got {arms!r}')
+        for name in arms:
+            if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]*', name):
+                raise ValueError(f'{path}: an arm is named like a folder, got {name!r}')
         baselines = {name: arm.get('baseline', given['baseline']) for name, arm in arms.items()}
         for baseline in (given['baseline'], *baselines.values()):
-            if baseline not in arms:
+            if baseline not in list(arms):  # a list takes what cannot be hashed
                 raise ValueError(f'{path}: baseline {baseline!r} is none of {list(arms)}')
-        for name in arms:
-            if not re.fullmatch(r'\w[\w.-]*', name):
-                raise ValueError(f'{path}: an arm is named like a folder, got {name!r}')
         rates = _read_rates(path, given.get('learning_rates'), arms)
         ordered = _in_order_of_start(path, arms)
         read = {
@@ -215,9 +215,14 @@ def _read_rates(path: Path, rates: Any, arms: dict[str, dict]) -> dict[str, tupl
         numbers = isinstance(given, list | tuple) and all(
             isinstance(rate, int | float) and rate > 0 for rate in given
         )
-        if not numbers or len(set(given)) < 2:
+        if not numbers or len(given) < 2:
             raise ValueError(
                 f'{path}: {label} must be two or more above 0 to choose from, got {given!r}'
+            )
+        if len({named('', rate) for rate in given}) < len(given):
+            raise ValueError(
+                f'{path}: {label} must differ in six digits, by which folders are named, got '
+                f'{given!r}'
             )
         if len(given) != len(rates):
             raise ValueError(
@@ -308,6 +313,11 @@ def _read_arm(
     arm = arms[name]
     label = f'{path}: arm {name!r}'
     check_keys(label, arm, ARM_KEYS, required=['config'])
+    hooks = arm.get('custom_hooks', [])
+    if not isinstance(arm['config'], str):
+        raise ValueError(f'{label}: config must be a path, got {arm["config"]!r}')
+    if not isinstance(hooks, list | tuple) or not all(isinstance(hook, dict) for hook in hooks):
+        raise ValueError(f'{label}: custom_hooks must be a list of dicts, got {hooks!r}')
     config = path.parent / arm['config']
     if not config.is_file():
         raise FileNotFoundError(f'{label}: its config {config} does not exist')
@@ -315,7 +325,7 @@ def _read_arm(
         cfg = load_config(config)
         cfg.merge_from_dict(schedule_options(cfg, length, unit))
         cfg.merge_from_dict(arm.get('cfg_options', {}))
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), *arm.get('custom_hooks', [])]
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
         # what a study keeps: two checkpoints to resume from, while one is being written
         cfg.default_hooks.checkpoint.update(max_keep_ckpts=2, save_best=None)
     for split in SPLITS:

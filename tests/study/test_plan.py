@@ -63,6 +63,9 @@ def test_the_studies_that_come_with_the_package_are_whole():
         (dict(seeds='(0,'), ValueError, 'study.py is not Python: .*never closed'),
         (dict(arms='[0]'), ValueError, r'arms must be a dict of dicts, got \[0\]'),
         (dict(arms='dict(static=1)'), ValueError, "dict of dicts, got {'static': 1}"),
+        (dict(epochs='True'), ValueError, 'epochs must be at least 1, got True'),
+        (dict(arms=f'{{1: {STATIC}}}'), ValueError, 'an arm is named like a folder, got 1'),
+        (dict(baseline="['static']"), ValueError, r"baseline \['static'\] is none of \['static'"),
         (dict(baseline="'statik'"), ValueError, r"baseline 'statik' is none of \['static'\]"),
         (
             dict(arms=f"{{'static': {STATIC}, '../x': {STATIC}}}"),
@@ -84,7 +87,17 @@ def test_the_studies_that_come_with_the_package_are_whole():
         (
             dict(arms=f'dict(static=dict({STATIC}, custom_hooks=3))'),
             ValueError,
-            "study.py: arm 'static': TypeError: .*int",
+            "study.py: arm 'static': custom_hooks must be a list of dicts, got 3",
+        ),
+        (
+            dict(arms=f"dict(static=dict({STATIC}, custom_hooks=dict(type='RoutingHook')))"),
+            ValueError,
+            "custom_hooks must be a list of dicts, got {'type': 'RoutingHook'}",
+        ),
+        (
+            dict(arms='dict(static=dict(config=5))'),
+            ValueError,
+            "study.py: arm 'static': config must be a path, got 5",
         ),
         (
             dict(arms=f'dict(static=dict({STATIC}, start="x"))'),

@@ -82,7 +82,13 @@ def test_an_arm_that_failed_at_every_rate_is_named(read, tmp_path):
         best_rates(study, runs)
 
 
-@pytest.mark.parametrize('rates', ['(1e-3,)', '(1e-3, 1e-3)', '(1e-3, 0)', '1e-3', "('fast',)"])
+@pytest.mark.parametrize('rates', ['(1e-3, 1e-3)', '(1e-3, 1.0000001e-3)', '(1e-3, 2e-3, 1e-3)'])
+def test_rates_that_one_folder_would_be_named_by_are_refused(read, rates):
+    with pytest.raises(ValueError, match='learning_rates must differ in six digits, .* got'):
+        read(arms=ARMS, learning_rates=rates)
+
+
+@pytest.mark.parametrize('rates', ['(1e-3,)', '(1e-3, 0)', '1e-3', "('fast',)"])
 def test_one_rate_is_no_choice(read, rates):
     with pytest.raises(ValueError, match='learning_rates must be two or more above 0 to choose'):
         read(arms=ARMS, learning_rates=rates)
