@@ -106,14 +106,15 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         raise FileExistsError(
             f'{path} exists and is not an empty folder; name another, or remove it'
         )
-    partial = path.resolve().with_name(f'.{path.name}.partial-{os.getpid()}')
+    final = path.resolve()  # of a link, the folder that it stands for
+    partial = final.with_name(f'.{final.name}.partial-{os.getpid()}')
     try:
         partial.mkdir(parents=True)
     except OSError as error:
         raise OSError(f'{path} cannot be written: {error.strerror}') from error
     try:
         yield partial
-        partial.rename(path)
+        partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
