@@ -1,7 +1,6 @@
 """Serves a web page: drop an image, see the boxes and the experts' routing weights."""
 
 import argparse
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -40,7 +39,6 @@ def main() -> None:
     from condconv_det.deploy.detector import Detector, last_checkpoint
     from condconv_det.deploy.page import serve
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clears up as Ctrl+C does
     try:
         files = (args.config, args.checkpoint) if args.config else last_checkpoint()
         detector = Detector(*files, args.device)
@@ -55,7 +53,7 @@ def main() -> None:
             threading.Event().wait()
     except (CheckpointError, ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # or SIGTERM
         pass
 
 

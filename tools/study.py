@@ -5,7 +5,6 @@ Run again after an interruption, it goes on where it was. docs/study.md explains
 """
 
 import argparse
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -75,7 +74,6 @@ def main() -> None:
 
     # to the same place from all threads, whatever one of them does to sys.stdout meanwhile
     say = partial(print, file=sys.stdout, flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended by SIGTERM'))
     try:
         study = Study.fromfile(args.study)
         args.out.mkdir(parents=True, exist_ok=True)

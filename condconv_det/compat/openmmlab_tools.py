@@ -3,6 +3,7 @@
 import ast
 import io
 import runpy
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -46,6 +47,8 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
     if not torch.cuda.is_available():
         keep_freed_memory()
         mmengine_dist._init_dist_pytorch = _init_group_of_cpus
+    # at once: a handler waits for the operation that runs, which may wait for another process
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     runpy.run_path(str(script), run_name='__main__')
 
 

@@ -118,6 +118,38 @@ def test_after_ctrl_c_it_goes_on_from_the_newest_checkpoint(arguments, monkeypat
     assert command[1:] == ['train.py', 'config.py', '--work-dir', 'work', '--resume']
 
 
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+from condconv_det.command_line import run
+from condconv_det.weights.files import folder_written_whole, written_whole
+
+def main():
+    with written_whole(Path('file')) as file, folder_written_whole(Path('folder')) as folder:
+        (folder / 'part').touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+run(main, again=())
+"""
+
+
+def test_sigterm_leaves_no_parts_of_files_and_says_how_to_go_on(tmp_path):
+    (tmp_path / 'tool.py').write_text(TERMINATED)
+    done = subprocess.run(
+        [sys.executable, 'tool.py', 'config.py'],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(TOOLS.parent)},
+        capture_output=True,
+        text=True,
+    )
+    command = f'{Path(sys.executable).name} tool.py config.py'
+    assert (done.returncode, done.stderr) == (
+        143,
+        f'\nended by SIGTERM; to go on: {command}\n',
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ['tool.py']
+
+
 @pytest.mark.parametrize('unbuffered', ['', '1'])
 def test_a_tool_whose_reader_has_left_ends_quietly(tmp_path, unbuffered):
     command = [TOOLS / 'make_shapes.py', tmp_path / 'shapes', '--train', 1, '--val', 1, '--test', 1]

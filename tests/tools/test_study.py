@@ -96,6 +96,7 @@ def run_study(folder, monkeypatch, forget_runs):
                 with monkeypatch.context() as patch, redirect_stdout(self.output):
                     patch.setattr(sys, 'argv', self.args)
                     patch.setenv('LOCAL_RANK', '0')
+                    patch.setattr(signal, 'signal', lambda *_: None)  # not in a thread
                     with redirect_stderr(self.output):
                         try:
                             runpy.run_path(self.args[0], run_name='__main__')
@@ -108,7 +109,6 @@ def run_study(folder, monkeypatch, forget_runs):
                 """It has ended."""
 
         here = SimpleNamespace(Popen=Process, STDOUT=subprocess.STDOUT)
-        handler = signal.getsignal(signal.SIGTERM)
         with monkeypatch.context() as patch:
             patch.setattr(trainings, 'subprocess', here)
             patch.setattr(sys, 'argv', ['study.py', 'study.py', '--out', 'out', *args])
@@ -116,8 +116,6 @@ def run_study(folder, monkeypatch, forget_runs):
                 runpy.run_path(str(ROOT / 'tools' / 'study.py'), run_name='__main__')
             except SystemExit as end:
                 calls.append(f'exit: {end}')
-            finally:
-                signal.signal(signal.SIGTERM, handler)
         return calls
 
     return run

@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -10,6 +12,7 @@ import torch
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from condconv_det.compat import openmmlab_tools
 from condconv_det.compat.memory import keep_freed_memory
 from condconv_det.data.shapes import make_shapes
 
@@ -103,3 +106,16 @@ def test_help_names_the_backend_and_what_the_script_takes(run_tool, capsys, opti
         run_tool('test.py', option)
     out = capsys.readouterr().out
     assert '--backend {pytorch,onnx,openvino}' in out and '--show-dir' in out
+
+
+def test_sigterm_ends_a_training_at_once(run_tool, monkeypatch):
+    """Also one that waits for other processes, which would keep a handler of Python's waiting."""
+    handlers = []
+    script = SimpleNamespace(
+        run_path=lambda *_, **__: handlers.append(signal.getsignal(signal.SIGTERM))
+    )
+    monkeypatch.setattr(openmmlab_tools, 'runpy', script)
+    before = signal.getsignal(signal.SIGTERM)
+    run_tool('train.py', CONFIG)
+    assert handlers == [signal.SIG_DFL]
+    assert signal.getsignal(signal.SIGTERM) == before
