@@ -164,20 +164,15 @@ def static_layer(
         ValueError: no static layer pads as `layer`, which is named `name`, does.
     """
     routing = routing.to(layer.weight.device)
-
-    def mix(experts: nn.Parameter) -> nn.Parameter:
-        mixed = torch.tensordot(routing, experts.detach().double(), dims=1).to(dtype)
-        return nn.Parameter(mixed, experts.requires_grad)
-
     with_bias = layer.bias is not None
     with torch.device('meta'):  # neither memory nor random numbers for weights that are replaced
         if isinstance(layer, CondLinear):
             static = nn.Linear(layer.in_features, layer.out_features, with_bias)
         else:
             static = _static_convolution(name, layer, with_bias)
-    static.weight = mix(layer.weight)
-    if with_bias:
-        static.bias = mix(layer.bias) if layer.bias.dim() == 2 else layer.bias
+    mixed = torch.tensordot(routing, layer.weight.detach().double(), dims=1).to(dtype)
+    static.weight = nn.Parameter(mixed, layer.weight.requires_grad)
+    static.bias = layer.bias
     return static.train(layer.training)
 
 

@@ -176,14 +176,6 @@ def test_a_linear_layer():
 
 
 @torch.no_grad()
-def test_a_bias_of_each_expert_is_mixed_like_the_kernel():
-    layer = fix_routers(conv())
-    layer.bias = nn.Parameter(torch.randn(3, 6).double())
-    x = torch.randn(2, 4, 7, 8).double()
-    expected, weights = recorded(layer, x)
-    assert_same(freeze_routing(layer, mean_routing(weights))(x), expected)
-
-
 def test_the_mean_of_routing_is_that_of_kernels():
     layer = conv(bias=False)
     images = [torch.randn(count, 4, 6, 6).double() for count in (1, 3, 2)]
