@@ -106,7 +106,7 @@ def export_detector(
     if least_agreement is not None:
         check_exportable(model, size, with_nms)  # before it takes long
         say('merging experts')
-        model, merged = _merge(cfg, model, image_files, least_agreement)
+        model, merged = _merge(cfg, model, size, image_files, least_agreement)
     detector = ExportableDetector(model, size, with_nms)
     real = read_images(list(image_files) or _test_images(cfg), size)
     with written_whole(out) as partial:
@@ -131,10 +131,14 @@ def export_detector(
 
 
 def _merge(
-    cfg: Config, model: nn.Module, image_files: Sequence[Path], least_agreement: float
+    cfg: Config,
+    model: nn.Module,
+    size: tuple[int, int],
+    image_files: Sequence[Path],
+    least_agreement: float,
 ) -> tuple[nn.Module, Merged]:
     """Merges experts by the largest of `TOLERANCES` that keeps to an agreement, by bisection."""
-    images = SiteImages(cfg, list(image_files) or some_images(cfg))
+    images = SiteImages(_resized_to(size), list(image_files) or some_images(cfg))
     found, weights = record_routing(model, images, 'Routing')
     fits: tuple[nn.Module, Merged] | None = None
     tolerances = list(TOLERANCES)
@@ -154,6 +158,16 @@ def _merge(
             f'before, on {len(images.files)} images; asked for is {least_agreement:g}'
         )
     return fits
+
+
+def _resized_to(size: tuple[int, int]) -> Config:
+    """A test pipeline that gives images as the file takes them, whatever the config's does."""
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=size[::-1], keep_ratio=False),
+        dict(type='PackDetInputs', meta_keys=('ori_shape', 'img_shape', 'scale_factor')),
+    ]
+    return Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
 
 
 def _expert_parameters(model: nn.Module) -> int:

@@ -149,6 +149,24 @@ def test_experts_are_merged_as_far_as_detections_agree(trained, run_tool, images
     assert not out.exists()
 
 
+def test_experts_are_merged_by_images_of_the_size_that_the_file_takes(
+    small_detector, small_cfg, images, tmp_path, monkeypatch
+):
+    pictures = [tmp_path / f'{index}.png' for index in range(2)]
+    for picture, image in zip(pictures, images):
+        cv2.imwrite(str(picture), image.permute(1, 2, 0).numpy())
+    shapes = []
+    predict = export.predict
+
+    def spy(model, images):
+        shapes.extend(tuple(batch['inputs'][0].shape) for batch in images.batches())
+        return predict(model, images)
+
+    monkeypatch.setattr(export, 'predict', spy)
+    _, merged = export._merge(small_cfg('SSD'), small_detector(), (96, 128), pictures, 0.1)
+    assert set(shapes) == {(3, 96, 128)} and merged.images == 2
+
+
 @pytest.mark.long
 def test_half_experts_save_two_bytes_a_weight_of_an_onnx_file(
     small_cfg, save_trained, run_tool, tmp_path
