@@ -73,9 +73,9 @@ def parse_args() -> argparse.Namespace:
         f'({AGREEMENT}; 1: all alike): a smaller and faster file',
     )  # fmt: skip
     parser.add_argument(
-        '--images', type=Path, nargs='+', default=[], metavar='FILE',
-        help="images to check with and to merge experts by; default: a few of the config's test "
-        'set, where it is on disk, and some 200 of its validation set',
+        '--images', nargs='+', default=[], metavar='IMAGES',
+        help='images, folders or globs of them to check with and to merge experts by; default: a '
+        "few of the config's test set, where it is on disk, and some 200 of its validation set",
     )  # fmt: skip
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value overrides')
     return parser.parse_args()
@@ -89,9 +89,11 @@ def main() -> None:
     from condconv_det.analysis import image_size, read_config
     from condconv_det.compat.checkpoints import CheckpointError
     from condconv_det.deploy import ExportError, export_detector
+    from condconv_det.deploy.images import find_images
 
     try:
         cfg = read_config(args.config, args.cfg_options)
+        images = [image for named in args.images for image in find_images(named)]
         export = export_detector(
             cfg,
             args.checkpoint,
@@ -102,7 +104,7 @@ def main() -> None:
             args.nms,
             args.half_experts,
             args.merge_experts,
-            args.images,
+            images,
             say=lambda stage: print(f'{time.monotonic() - began:5.0f} s  {stage}', flush=True),
         )
     except (CheckpointError, ExportError, ValueError, OSError, ImportError) as error:

@@ -59,6 +59,27 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 @contextmanager
+def data_of(cfg: Config, split: str) -> Iterator[None]:
+    """For code that builds a data set of a config: what is not on disk is named with the config.
+
+    Args:
+        split: 'train', 'val' or 'test'.
+
+    Raises:
+        FileNotFoundError: what the code did not find.
+        ValueError: see `errors_named`.
+    """
+    try:
+        with errors_named(f'config {cfg.filename}'):
+            yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'{error.filename or error} does not exist, which {split}_dataloader of config '
+            f'{cfg.filename} names; paths count from the working directory, {Path.cwd()}'
+        ) from error
+
+
+@contextmanager
 def errors_named(source: str) -> Iterator[None]:
     """For code that does what a file says: whatever this makes it raise becomes a ValueError.
 

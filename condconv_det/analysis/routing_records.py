@@ -20,7 +20,7 @@ from condconv_det.weights.fit import listing
 from condconv_det.weights.trained import read_trained
 
 from .classes import check_classes
-from .configs import build_model, errors_named
+from .configs import build_model, data_of
 from .routing import Grouping, RoutingRecorder
 
 MAX_ATTRIBUTE_VALUES = 50
@@ -60,8 +60,8 @@ def record_routing(
             for each image, the data set no labels or other classes than head and config, or
             `group_by` is of no use, is 'class', or cannot be part of a file's name.
         ImageError: an image cannot be read.
-        FileNotFoundError, CheckpointError: the checkpoint does not exist, or is not of this
-            network.
+        FileNotFoundError: the checkpoint or the test set does not exist.
+        CheckpointError: the checkpoint is not of this network.
     """
     if group_by is not None:
         _check_key(group_by)
@@ -75,7 +75,7 @@ def record_routing(
     loader_cfg = cfg.test_dataloader.copy()
     loader_cfg.sampler = dict(type='DefaultSampler', shuffle=False)
     loader_cfg.pop('batch_sampler', None)
-    with errors_named(f'config {cfg.filename}'):
+    with data_of(cfg, 'test'):
         loader = Runner.build_dataloader(loader_cfg)
     check_classes(model, loader.dataset)
     infos = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]

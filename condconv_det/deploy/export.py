@@ -108,7 +108,8 @@ def export_detector(
         say('merging experts')
         model, merged = _merge(cfg, model, size, image_files, least_agreement)
     detector = ExportableDetector(model, size, with_nms)
-    real = read_images(list(image_files) or _test_images(cfg), size)
+    shown = list(image_files)[: batch or max(OPEN_BATCHES)] or _test_images(cfg)
+    real = read_images(shown, size)
     with written_whole(out) as partial:
         try:
             write_export(detector, partial, format, batch, half_experts, classes, say)
@@ -138,7 +139,7 @@ def _merge(
     least_agreement: float,
 ) -> tuple[nn.Module, Merged]:
     """Merges experts by the largest of `TOLERANCES` that keeps to an agreement, by bisection."""
-    images = SiteImages(_resized_to(size), list(image_files) or some_images(cfg))
+    images = SiteImages(_resized_to(size), _images_to_merge_by(cfg, image_files))
     found, weights = record_routing(model, images, 'Routing')
     fits: tuple[nn.Module, Merged] | None = None
     tolerances = list(TOLERANCES)
@@ -158,6 +159,19 @@ def _merge(
             f'before, on {len(images.files)} images; asked for is {least_agreement:g}'
         )
     return fits
+
+
+def _images_to_merge_by(cfg: Config, image_files: Sequence[Path]) -> list[Path]:
+    try:
+        files = list(image_files) or some_images(cfg)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{error}; or name images with --images') from error
+    if len(files) < 2:
+        raise ValueError(
+            f'experts are merged by how routing varies over at least 2 images, got {len(files)}; '
+            'name more with --images'
+        )
+    return files
 
 
 def _resized_to(size: tuple[int, int]) -> Config:

@@ -16,7 +16,7 @@ from numpy import ndarray
 from rich.progress import track
 from torch import nn
 
-from condconv_det.analysis.configs import errors_named
+from condconv_det.analysis.configs import data_of, errors_named
 from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.analysis.routing_records import group_by_attribute
 from condconv_det.engine.dataset_check_hook import leaf_datasets
@@ -37,6 +37,7 @@ def images_by_key(
     Raises:
         ValueError: there is no such data set, it is not COCO json, the key makes no groups, or a
             value of `only` is not there.
+        FileNotFoundError: the data set is not on disk.
     """
     found: dict[str, list[Path]] = {}
     for dataset, infos in _datasets(cfg, split):
@@ -55,6 +56,7 @@ def some_images(cfg: Config, split: str = 'val', limit: int = 200) -> list[Path]
 
     Raises:
         ValueError: there is no such data set.
+        FileNotFoundError: it is not on disk.
     """
     files = [Path(info['img_path']) for _, infos in _datasets(cfg, split) for info in infos]
     return files[:: -(-len(files) // limit)]
@@ -66,7 +68,7 @@ def _datasets(cfg: Config, split: str) -> Iterator[tuple[Any, list[dict[str, Any
     if not loader:
         raise ValueError(f'{cfg.filename} has no {split}_dataloader, whose images are needed')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    with errors_named(f'config {cfg.filename}'):
+    with data_of(cfg, split):
         datasets = list(leaf_datasets(DATASETS.build(loader.dataset)))
     for dataset in datasets:
         yield dataset, [dataset.get_data_info(index) for index in range(len(dataset))]

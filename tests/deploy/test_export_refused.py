@@ -27,6 +27,9 @@ def template(saved_ssd, tmp_path_factory):
     torch.save(dict(state_dict=state_dict), folder / 'lacking.pth')
     (folder / 'broken.pth').write_bytes(b'no checkpoint')
     (folder / 'file').touch()
+    (folder / 'file.png').touch()
+    (folder / 'pictures').mkdir()
+    (folder / 'pictures' / 'broken.png').touch()
     (folder / 'folder.onnx').mkdir()
     (folder / 'empty.py').write_text('dataset = dict()')
     (folder / 'list.json').write_text('[]')
@@ -91,7 +94,21 @@ def folder(template, tmp_path, monkeypatch):
             ['config.py', 'trained.pth', '--cfg-options', 'param_scheduler.9.end=1'],
             'config config.py: KeyError: .Index 9 exceeds',
         ),
-        (['config.py', 'trained.pth', '--images', 'file'], 'image file cannot be read'),
+        (['config.py', 'trained.pth', '--images', 'file'], 'file names no image'),
+        (['config.py', 'trained.pth', '--images', 'file.png'], 'image file.png cannot be read'),
+        (
+            ['config.py', 'trained.pth', '--images', 'pictures'],
+            'image pictures/broken.png cannot be read',
+        ),
+        (
+            ['config.py', 'trained.pth', '--merge-experts', '--images', 'file.png'],
+            'routing varies over at least 2 images, got 1; name more with --images',
+        ),
+        (
+            ['config.py', 'trained.pth', '--merge-experts'],
+            'data/shapes/annotations/val.json does not exist, which val_dataloader of config '
+            'config.py names; paths count from the working directory, .*; or name images with --im',
+        ),
         (
             [*NMS, 'model.test_cfg.nms.type=soft_nms'],
             "plain nms .*'soft_nms'",

@@ -145,7 +145,8 @@ def fails(run_tool, *args):
             CONFIG,
             'detector.pth',
             ['test_dataloader.dataset.ann_file=nowhere.json'],
-            'nowhere.json',
+            'nowhere.json does not exist, which test_dataloader of config .*shapes.py names; paths '
+            'count from the working directory, /',
         ),
         (CONFIG, 'detector.pth', ['test_dataloader=None'], 'shapes.py has no test_dataloader'),
         (

@@ -197,6 +197,11 @@ BY_DOMAIN = ('--group-by', 'domain')
             (*TRAINED, '--images', 'data/shapes/val', '--cfg-options', 'test_dataloader=None'),
             'config.py has no test_dataloader, whose pipeline',
         ),
+        (
+            (*TRAINED, *BY_DOMAIN, '--cfg-options', 'val_dataloader.dataset.data_root=nowhere'),
+            'nowhere/annotations/val.json does not exist, which val_dataloader of config config.py '
+            'names; paths count from the working directory, /',
+        ),
         ((*TRAINED, *BY_DOMAIN, '--limit', '1'), r'less than 1: daylight 0\.\d{3} \(kernels vary'),
     ],
     ids=str,
