@@ -22,6 +22,7 @@ from condconv_det.command_line import run
 
 SHAPES = Path(__file__).parents[1] / 'configs' / 'shapes'
 DETECTORS = ('ssd300', 'ssdlite', 'retinanet')
+PLACES = ('late', 'everywhere')
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,6 +34,13 @@ def parse_args() -> argparse.Namespace:
         '--out', type=Path, required=True, help='folder for annotations and configs'
     )
     parser.add_argument('--detector', choices=DETECTORS, default=DETECTORS[0], help='(%(default)s)')
+    parser.add_argument(
+        '--experts',
+        choices=PLACES,
+        default=PLACES[0],
+        help="where they are: late, the paper's backbone layers and SSD's neck; everywhere, all "
+        'layers of backbone, neck and head (%(default)s)',
+    )
     parser.add_argument(
         '--weights',
         default='shapes',
@@ -118,7 +126,7 @@ def main() -> int:
             resplit=args.resplit,
         )
         static, condconv = twins.write_twins(
-            done, args.out, args.detector, args.name, args.source.name, start
+            done, args.out, args.detector, args.name, args.source.name, start, args.experts
         )
     except (ValueError, OSError, CheckpointError) as error:
         print(f'error: {error}', file=sys.stderr)

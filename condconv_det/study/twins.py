@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from condconv_det.weights.files import written_whole
 from .sizing import BACKBONE_STRIDES, INPUT_SIZE, Anchors, Schedule, place_anchors, plan_schedule
 
 EXPERTS = 8
+PLACES = ('late', 'everywhere')  # the paper's, and from the first block to the head
 WARM_UP = 100  # steps
 
 
@@ -29,7 +31,7 @@ class Detector:
         channels: that they give.
         drawn: config, in configs/shapes, that trains its backbone on drawn shapes.
         extra_channels: of the levels that the neck adds; none has a pyramid, whose are alike.
-        head_norm: whether the head has batch norms.
+        head_norm: whether the head has depthwise layers with batch norms.
         drawn_options: of that config's training, at a better learning rate than its own.
     """
 
@@ -102,11 +104,18 @@ def check_start(detector: str, start: Path) -> None:
 
 
 def write_twins(
-    prepared: Prepared, out: Path, detector: str, name: str, source: str, start: Path | None = None
+    prepared: Prepared,
+    out: Path,
+    detector: str,
+    name: str,
+    source: str,
+    start: Path | None = None,
+    experts: str = PLACES[0],
 ) -> tuple[Path, Path]:
     """Writes a detector's config for a data set, and that of its CondConv twin.
 
-    The twins differ by the switch, which leaves kernels to start and to move as the static ones do.
+    The twins differ by the switch, and by how experts and routers learn: kernels start and move as
+    the static ones do.
     What they share with others they inherit from `configs/_base_/own`.
 
     Args:
@@ -117,6 +126,7 @@ def write_twins(
         source: what the configs say they were made from.
         start: checkpoint with the weights that the backbone starts from, under `backbone.`, which
             may come later; None starts from scratch.
+        experts: where they are, one of `PLACES`.
 
     Raises:
         ValueError: see `check_names`.
@@ -127,10 +137,11 @@ def write_twins(
     schedule = plan_schedule(prepared.num_images['train'])
     tail = f'1xb{schedule.batch}-{schedule.epochs}e_{name}.py'
     static = out / f'{kind.name}_{tail}'
-    condconv = out / f'{kind.name}-condconv-e{EXPERTS}_{tail}'
+    place = '' if experts == PLACES[0] else f'-{experts}'
+    condconv = out / f'{kind.name}-condconv-e{EXPERTS}{place}_{tail}'
     texts = {
         static: _static_text(prepared, kind, schedule, source, start),
-        condconv: f"_base_ = './{static.name}'\n\n{_switch(kind)}",
+        condconv: f"_base_ = './{static.name}'\n\n{_switch(kind, everywhere=bool(place))}",
     }
     for path, text in texts.items():
         with written_whole(path) as partial:
@@ -142,13 +153,16 @@ def _base(kind: Detector) -> str:
     return f'condconv_det::_base_/own/{kind.name}.py'
 
 
-def _switch(kind: Detector) -> str:
+def _switch(kind: Detector, everywhere: bool) -> str:
     experts = f"num_experts={EXPERTS}, init='one-kernel'"
-    neck = (
-        '' if kind.has_pyramid else f"\n    neck=dict(conv_cfg=dict(type='CondConv2d', {experts})),"
-    )
-    return f"""model = dict(
-    backbone=dict(cond_cfg=dict({experts})),{neck}
+    by_conv_cfg = f"conv_cfg=dict(type='CondConv2d', {experts})"
+    parts = dict(backbone=[f'cond_cfg=dict({"start=1, " * everywhere}{experts})'])
+    if everywhere or not kind.has_pyramid:
+        parts['neck'] = [by_conv_cfg]
+    if everywhere:  # cond_cfg routes SSD's predictors, conv_cfg what is depthwise before them
+        parts['bbox_head'] = [f'cond_cfg=dict({experts})', *[by_conv_cfg] * kind.head_norm]
+    lines = ''.join(f'\n    {part}={_dict(arguments)},' for part, arguments in parts.items())
+    return f"""model = dict({lines}
 )
 # kernels start and move as the static ones do, and routers slowly: see docs/when.md
 optim_wrapper = dict(
@@ -156,6 +170,13 @@ optim_wrapper = dict(
     paramwise_cfg=dict(expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))),
 )
 """
+
+
+def _dict(arguments: Sequence[str]) -> str:
+    """Python's text of a dict, an argument a line where there are several."""
+    if len(arguments) == 1:
+        return f'dict({arguments[0]})'
+    return 'dict(' + ''.join(f'\n        {argument},' for argument in arguments) + '\n    )'
 
 
 def _static_text(

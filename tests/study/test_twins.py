@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torchvision.ops import box_iou
 
+from condconv_det import CondConv2d
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.data.prepare import Prepared
 from condconv_det.study.twins import DETECTORS, check_start, write_twins
@@ -77,6 +79,28 @@ def test_twins_differ_by_the_switch_and_by_how_it_learns(tmp_path, detector):
         expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
     )
     assert static.to_dict() == condconv.to_dict()
+
+
+@pytest.mark.parametrize('detector', DETECTORS)
+def test_experts_everywhere_leave_only_the_stem_and_squeezes_static(
+    tmp_path, shapes_alone, detector
+):
+    data = prepared(tmp_path, square(30, 200))
+    _, path = write_twins(data, tmp_path, detector, 'mine', 'mine', experts='everywhere')
+    assert path.name.startswith(f'{DETECTORS[detector].name}-condconv-e8-everywhere_1xb8')
+    cfg = read(path)
+    init_default_scope('mmdet')
+    model = MODELS.build(cfg.model)
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, torch.nn.Conv2d)]
+    static = [name for name, layer in layers if not isinstance(layer, CondConv2d)]
+    assert [name for name in static if '.se.' not in name] == [static[0]]
+    assert all(layer.num_experts == 8 for name, layer in layers if name not in static)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    rates = {id(weight): group['lr'] for group in groups for weight in group['params']}
+    rate = cfg.optim_wrapper.optimizer.lr
+    for name, layer in layers:
+        if name not in static:
+            assert rates[id(layer.weight)] == rate / 4, name  # 2/E
 
 
 def test_the_config_names_the_data_set_and_sizes_the_training(tmp_path):

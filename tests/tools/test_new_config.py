@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from condconv_det.data.shapes import make_shapes
-from condconv_det.study.twins import DETECTORS
+from condconv_det.study.twins import DETECTORS, PLACES
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
@@ -111,6 +112,19 @@ def test_from_scratch_nothing_is_loaded(make, shapes):
     _, out, _ = make(shapes, '--out', 'mine', '--weights', 'none')
     assert len(commands(out)) == 3
     assert 'init_cfg' not in Path(commands(out)[0][1]).read_text()
+
+
+def test_experts_everywhere_are_asked_for(make, shapes):
+    _, out, _ = make(shapes, '--out', 'mine', '--weights', 'none', '--experts', 'everywhere')
+    condconv = commands(out)[1][1]
+    assert '-condconv-e8-everywhere_' in condconv
+    model = Config.fromfile(condconv).model
+    assert (model.backbone.cond_cfg.start, model.bbox_head.cond_cfg.num_experts) == (1, 8)
+
+
+def test_what_the_parser_offers_is_what_the_package_has():
+    tool = runpy.run_path(str(CONFIGS.parent / 'tools' / 'new_config.py'))
+    assert tool['DETECTORS'] == tuple(DETECTORS) and tool['PLACES'] == PLACES
 
 
 def test_weights_of_another_backbone_are_one_error(make, shapes):
