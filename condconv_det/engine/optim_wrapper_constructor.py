@@ -33,8 +33,9 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     | sigmoid | E/2 plain steps: rate 2/E, decay E/2 | E/4: rate 4/E, decay E/4 |
     | softmax | one plain step: 1, 1 | 1/E: rate E, decay 1/E |
 
-    Two things stay unmatched, and are warned of: weight decay that is added to the gradient of a
-    kind of Adam, and clipping by the total norm, in which E experts weigh other than one kernel.
+    Two things stay unmatched: weight decay that is added to the gradient of a kind of Adam (the log
+    warns of it), and clipping by the total norm, in which E experts count otherwise than one kernel
+    (the log says so).
 
     Raises:
         ValueError: `expert_lr_mult` is neither above 0 nor 'matched', the optimizer has no `lr` or
@@ -65,16 +66,19 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
         default = inspect.signature(OPTIMIZERS.get(self.kind)).parameters['weight_decay'].default
         self.decay = default if self.base_wd is None else self.base_wd
-        unmatched = []
         if self.decay and self.kind in ADAM_KIND and self.kind not in DECOUPLED:
-            unmatched.append(f'the weight decay of {self.kind}, which AdamW would match')
-        if 'max_norm' in (self.optim_wrapper_cfg.get('clip_grad') or {}):
-            unmatched.append('clip_grad, in whose norm E experts weigh other than one kernel')
-        if unmatched:
             print_log(
-                f"expert_lr_mult='matched' does not match {' and '.join(unmatched)}",
+                f"expert_lr_mult='matched' does not match the weight decay of {self.kind}: take "
+                'AdamW',
                 'current',
                 logging.WARNING,
+            )
+        if 'max_norm' in (self.optim_wrapper_cfg.get('clip_grad') or {}):
+            print_log(
+                "clip_grad is set: experts count differently in the gradient's norm than one "
+                "kernel would, so that 'matched' is only approximate",
+                'current',
+                logging.INFO,
             )
 
     def add_params(
