@@ -56,7 +56,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--classes',
         nargs='+',
-        help='those to keep, in this order; of YOLO numbers without names, the names',
+        help='those to keep, in this order; where the numbers of YOLO have no names, a name for '
+        'each, in the order of the numbers',
     )
     parser.add_argument(
         '--ratios',

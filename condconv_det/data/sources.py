@@ -14,7 +14,7 @@ from .fault import Fault, UnusableImage
 from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
 from .text_files import read_lines, visible_files
 from .voc_xml import check_size, class_names, read_objects, read_xml, text_of
-from .yolo import read_labels, read_names
+from .yolo import numbers_in_use, read_labels, read_names
 
 FORMATS = ('coco', 'voc', 'yolo')
 ReadSize = Callable[[Path], tuple[int, int]]
@@ -59,7 +59,7 @@ def read_source(
         index: of the images.
         read_size: width and height of an image; may raise OSError or ValueError.
         format: one of 'coco', 'voc' and 'yolo'; by default what the files are.
-        classes: those to keep, in this order; for YOLO, names of its numbers where no file has
+        classes: those to keep, in this order; for YOLO, names of all its numbers where no file has
             them. By default all that have a box.
         listed_only: leave out the images of Pascal VOC that are in no list, where there are lists
             for train and for another split.
@@ -248,11 +248,12 @@ def _read_yolo(
     faults: list[Fault],
     classes: Sequence[str] | None,
 ) -> _Read:
-    names = read_names(root, faults) or list(classes or ())
-    if not names:
-        raise ValueError(f'{root} has no data.yaml or classes.txt with names: name the classes')
+    files = visible_files(root, '*.txt')
+    names = read_names(root, faults)
+    if names is None:
+        names = _checked_names(root, classes, numbers_in_use(filter(index.has_stem, files)))
     labels: dict[str, list[Path]] = {}
-    for path in visible_files(root, '*.txt'):
+    for path in files:
         labels.setdefault(path.stem, []).append(path.relative_to(root))
     read, without = _Read(names), 0
     for image in index.paths:
@@ -276,6 +277,24 @@ def _read_yolo(
         detail = f'{without} images count as without boxes'
         faults.append(Fault('image without labels', root.name, detail))
     return read
+
+
+def _checked_names(root: Path, classes: Sequence[str] | None, in_use: dict[int, Path]) -> list[str]:
+    """The names given for YOLO's numbers, if each number that occurs has one."""
+    numbers = ', '.join(map(str, in_use)) or 'none'
+    if len(in_use) > 1 and len(in_use) == max(in_use) - min(in_use) + 1:
+        numbers = f'{min(in_use)} to {max(in_use)}'
+    without = f'{root} has no data.yaml or classes.txt with names'
+    how = f'name all of them in the order of their numbers by --classes ({numbers} occur)'
+    if not classes:
+        raise ValueError(f'{without}: {how}')
+    beyond = [number for number in in_use if number >= len(classes)]
+    if beyond:
+        raise ValueError(
+            f'{without}, and of the numbers in use {beyond[0]}, first in {in_use[beyond[0]]}, is '
+            f'beyond the {len(classes)} names given ({", ".join(classes)}): {how}'
+        )
+    return list(classes)
 
 
 def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[Fault]) -> _Read:

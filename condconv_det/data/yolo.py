@@ -5,7 +5,7 @@ box.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,24 @@ def _in_order(names: Any, path: Path) -> list[str]:
     if not isinstance(names, list) or not names:
         raise ValueError(f'{path}: expected names as a list, or numbered from 0, got {names!r}')
     return [str(name) for name in names]
+
+
+def numbers_in_use(paths: Iterable[Path]) -> dict[int, Path]:
+    """The numbers of classes that label files have, in order, each with the first file that has it.
+
+    What cannot be read, or is no number, is for `read_labels` to name.
+    """
+    found: dict[int, Path] = {}
+    for path in paths:
+        try:
+            lines = read_lines(path)
+        except (OSError, ValueError):
+            continue
+        for line in lines:
+            number = line.split()[0]
+            if number.isascii() and number.isdigit():
+                found.setdefault(int(number), path)
+    return dict(sorted(found.items()))
 
 
 def read_labels(

@@ -185,9 +185,21 @@ def test_what_could_belong_to_several_images_or_files_is_named(files, format):
 def test_yolo_numbers_without_names_need_them(files):
     files.image('a.jpg')
     files.yolo('a.txt', 1, 0)
-    with pytest.raises(ValueError, match='no data.yaml or classes.txt with names'):
+    how = r'name all of them in the order of their numbers by --classes \(0 to 1 occur\)'
+    with pytest.raises(ValueError, match=f'no data.yaml or classes.txt with names: {how}'):
         read(files)
     assert boxes(read(files, classes=['cat', 'dog'])) == [('a.jpg', 'dog'), ('a.jpg', 'cat')]
+
+
+def test_fewer_names_than_yolo_numbers_in_use_are_refused(files):
+    for name, numbers in dict(a=[0, 1], b=[1, 7]).items():
+        files.image(f'{name}.jpg')
+        files.yolo(f'{name}.txt', *numbers)
+    files.write('readme.txt', '9 is no label')
+    says = r'in use 7, first in .*b.txt, is beyond the 2 names given .*\(0, 1, 7 occur\)'
+    with pytest.raises(ValueError, match=says):
+        read(files, classes=['cat', 'dog'])
+    assert len(boxes(read(files, classes=list('abcdefgh')))) == 4
 
 
 def test_coco_of_several_files_is_one_set_with_one_numbering(files):
