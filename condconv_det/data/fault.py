@@ -14,6 +14,11 @@ class Fault(NamedTuple):
         return f'{self.where}: {self.kind}: {self.detail}'
 
 
+def counted(number: int, thing: str) -> str:
+    """'1 image', '2 images'."""
+    return f'{number} {thing}{"s" * (number != 1)}'
+
+
 class UnusableImage(Exception):
     """An image that is left out with its boxes; `kind` is that of the fault."""
 

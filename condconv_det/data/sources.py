@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .check_coco import check_coco, read_coco
 from .coco_faults import level
-from .fault import Fault, UnusableImage
+from .fault import Fault, UnusableImage, counted
 from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
 from .text_files import read_lines, visible_files
 from .voc_xml import check_size, class_names, read_objects, read_xml, text_of
@@ -189,17 +189,21 @@ def _read_lists(root: Path, stems: Collection[str], faults: list[Fault]) -> dict
     return lists
 
 
-def _read_trees(paths: list[Path], faults: list[Fault]) -> dict[Path, ET.Element]:
-    trees = {}
+def _read_trees(
+    paths: list[Path], faults: list[Fault]
+) -> tuple[dict[Path, ET.Element], list[Path]]:
+    """Annotations by their file, and the files that are broken."""
+    trees, broken = {}, []
     for path in paths:
         try:
             tree = read_xml(path)
         except UnusableImage as error:
             faults.append(Fault(error.kind, path.stem, f'{error}; left out'))
+            broken.append(path)
             continue
         if tree.tag == 'annotation':
             trees[path] = tree
-    return trees
+    return trees, broken
 
 
 def _read_voc(
@@ -207,7 +211,7 @@ def _read_voc(
 ) -> _Read:
     paths = visible_files(root, '*.xml')
     lists = _read_lists(root, {path.stem for path in paths}, faults)
-    trees = _read_trees(paths, faults)
+    trees, broken = _read_trees(paths, faults)
     listed_only &= {'train'} < {lists[path.stem] for path in trees if path.stem in lists}
     names = sorted(set().union(*map(class_names, trees.values())))
     read, seen, unlisted = _Read(names), set(), []
@@ -233,11 +237,14 @@ def _read_voc(
         for found in read_objects(tree, size, names, where, faults):
             read.annotations.append(dict(found, image_id=number))
     if unlisted:
-        detail = f'{len(unlisted)} images left out, the first {unlisted[0]}'
+        detail = f'{counted(len(unlisted), "image")} left out, the first {unlisted[0]}'
         faults.append(Fault('image in no list', root.name, detail))
-    without = len(index.paths) - len(seen)
-    if without:
-        faults.append(Fault('image without xml', root.name, f'{without} images left out'))
+    seen |= set(map(index.of_stem, broken))  # which are faults already
+    faults += [
+        Fault('image without xml', image.as_posix(), 'left out')
+        for image in index.paths
+        if image not in seen
+    ]
     return read
 
 
@@ -274,7 +281,7 @@ def _read_yolo(
         without += label is None
         read.annotations += [dict(box, image_id=number) for box in found]
     if without:
-        detail = f'{without} images count as without boxes'
+        detail = f'{counted(without, "image")} without a text file, used as having no boxes'
         faults.append(Fault('image without labels', root.name, detail))
     return read
 

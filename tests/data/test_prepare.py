@@ -80,7 +80,7 @@ def test_images_in_no_list_are_left_out_unless_all_are_dealt_anew(source, tmp_pa
     assert done.kept_splits == ('train', 'val', 'test')
     assert done.num_images == {'train': 11, 'val': 4, 'test': 4}
     assert [str(fault) for fault in done.faults] == [
-        'source: image in no list: 1 images left out, the first xmls/0'
+        'source: image in no list: 1 image left out, the first xmls/0'
     ]
     anew = prepare(source.root, tmp_path / 'anew', resplit=True)
     assert sum(anew.num_images.values()) == 20 and anew.faults == []

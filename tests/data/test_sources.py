@@ -61,7 +61,7 @@ def test_voc_with_lists_has_the_splits_that_they_say(files):
     source = read(files)
     assert splits(source) == {'JPEGImages/a.jpg': 'train', 'JPEGImages/b.jpg': 'val'}
     assert list(map(str, source.faults)) == [
-        'source: image in no list: 1 images left out, the first Annotations/c'
+        'source: image in no list: 1 image left out, the first Annotations/c'
     ]
     assert splits(read(files, listed_only=False))['JPEGImages/c.jpg'] is None
 
@@ -76,6 +76,21 @@ def test_lists_of_other_names_and_names_with_a_space_or_a_word_after_them(files)
     source = read(files)
     assert splits(source) == {'a.jpg': 'train', 'a b.jpg': 'val', 'a c.jpg': 'test'}
     assert source.faults == []
+
+
+def test_an_image_without_xml_is_named_and_one_of_a_broken_xml_counted_once(files):
+    for name in ('a', 'b', 'c', 'd'):
+        files.image(f'photos/{name}.jpg')
+    files.voc('a.xml', 'cat')
+    files.write('b.xml', '<annotation>')
+    files.write('d.xml', '<settings/>')  # of something else
+    source = read(files)
+    assert boxes(source) == [('photos/a.jpg', 'cat')]
+    assert [(fault.kind, fault.where) for fault in source.faults] == [
+        ('broken xml', 'b'),
+        ('image without xml', 'photos/c.jpg'),
+        ('image without xml', 'photos/d.jpg'),
+    ]
 
 
 def test_lists_that_name_none_of_the_images_are_named(files):
@@ -121,7 +136,7 @@ def test_yolo_images_without_labels_are_kept_without_boxes(files):
     assert boxes(source) == [('images/a.jpg', 'cat')]
     assert len(source.data['images']) == 3
     assert [(f.kind, f.detail) for f in source.faults] == [
-        ('image without labels', '1 images count as without boxes')
+        ('image without labels', '1 image without a text file, used as having no boxes')
     ]
 
 
