@@ -8,7 +8,8 @@ in one split; and writes, sized to the set, the config of a static detector and 
 twin. Then it prints the commands that train and test them. The first trains the backbone on drawn
 shapes: a hundred photographs are too few to learn from with nothing to start from.
 
-Faults go to stderr, one a line. Exit codes: 0, though there may be faults, 2 nothing was written.
+Five faults of each kind go to stderr, one a line; all go into OUT/faults.txt. Exit codes: 0, though
+there may be faults, 2 nothing was written.
 """
 
 import argparse
@@ -16,13 +17,22 @@ import os
 import re
 import shlex
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from condconv_det.command_line import run
+from condconv_det.data.fault import Fault, counted
+
+if TYPE_CHECKING:
+    from condconv_det.data.prepare import Prepared
 
 SHAPES = Path(__file__).parents[1] / 'configs' / 'shapes'
 DETECTORS = ('ssd300', 'ssdlite', 'retinanet')
 PLACES = ('late', 'everywhere')
+NUM_NAMED = 5  # faults of a kind that are printed
+NO_LEAKS = 'none has one in another split'
 
 
 def parse_args() -> argparse.Namespace:
@@ -132,15 +142,18 @@ def main() -> int:
     except (ValueError, OSError, CheckpointError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    for fault in done.faults:
-        print(f'fault: {fault}', file=sys.stderr)
-    classes = ', '.join(done.classes)
-    print(f'{done.format}: {classes}; faults: {len(done.faults)}')
+    named = _report_faults(done.faults, args.out / 'faults.txt')
+    print(f'{done.format}: {", ".join(done.classes)}; faults: {named}')
     for split, path in done.files.items():
         boxes = ', '.join(f'{name} {done.boxes[split][name]}' for name in done.classes)
         kept = ", the source's own" if split in done.kept_splits else ''
-        print(f'{split}: {done.num_images[split]} images{kept}, boxes: {boxes}; {path}')
-    print(f'near-duplicates: {done.alike} images; in two splits: {done.leaks} of val and test')
+        images = counted(done.num_images[split], 'image')
+        print(f'{split}: {images}{kept}, boxes: {boxes}; {path}')
+    together = 'near-duplicates' + f' or of one {args.group_by}' * bool(args.group_by)
+    where = f'{done.leaks} of val and test have one in another split'
+    print(f'{together}: {counted(done.alike, "image")}, {where if done.leaks else NO_LEAKS}')
+    for note in _notes(done):
+        print(f'note: {note}')
     if args.weights == 'shapes' and start.exists():
         print(f'The backbone starts from {start}, which is there.')
     elif args.weights == 'shapes':
@@ -159,6 +172,38 @@ def main() -> int:
         ['test.py', condconv, checkpoint],
     )
     return 0
+
+
+def _report_faults(faults: list[Fault], path: Path) -> str:
+    """Names some of each kind on stderr, all in a file; returns how many, and where."""
+    path.unlink(missing_ok=True)  # an earlier call's
+    if not faults:
+        return '0'
+    lines = ''.join(f'{fault}\n' for fault in faults)
+    path.write_text(lines, encoding='utf-8', errors='backslashreplace')
+    kinds: Counter[str] = Counter()
+    for fault in faults:
+        kinds[fault.kind] += 1
+        if kinds[fault.kind] <= NUM_NAMED:
+            print(f'fault: {fault}', file=sys.stderr)
+    for kind, count in kinds.items():
+        if count > NUM_NAMED:
+            print(f'fault: {kind}: {count - NUM_NAMED} more, in {path}', file=sys.stderr)
+    return f'{len(faults)}, all in {path}'
+
+
+def _notes(done: 'Prepared') -> Iterator[str]:
+    """What is no fault, but may not be what is meant."""
+    spellings: dict[str, list[str]] = {}
+    for name in done.classes:
+        spellings.setdefault(name.casefold(), []).append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            yield f'{" and ".join(names)} differ in case alone and are {len(names)} classes'
+    for split in ('val', 'test'):
+        without = [name for name in done.classes if not done.boxes[split][name]]
+        if without:
+            yield f'{split} has no box of {", ".join(without)}, which its mAP leaves out'
 
 
 def _epochs(config: Path) -> str:

@@ -50,8 +50,9 @@ def test_it_prints_commands_that_fit_what_it_wrote(make, shapes):
     assert error.splitlines() == [
         'fault: train.json: 000003.jpg: broken image: ' + error.partition('broken image: ')[2][:-1]
     ]
-    assert 'coco: circle, square' in out and 'faults: 1' in out
-    assert 'near-duplicates: 0 images; in two splits: 0 of val and test\n' in out
+    assert 'coco: circle, square' in out and 'faults: 1, all in mine/faults.txt\n' in out
+    assert error == f'fault: {Path("mine/faults.txt").read_text()}'
+    assert 'near-duplicates: 0 images, none has one in another split\n' in out
     counts = [
         len(json.loads(path.read_text())['images'])
         for path in sorted(Path('mine').glob('*/*.json'))
@@ -79,6 +80,42 @@ def test_it_prints_commands_that_fit_what_it_wrote(make, shapes):
     start = Path('work_dirs', Path(drawn).stem, 'epoch_5.pth').resolve()
     for config in (static, condconv):
         assert Config.fromfile(config).model.backbone.init_cfg.checkpoint == str(start)
+
+
+def test_five_faults_of_a_kind_are_printed_and_all_are_in_a_file(make, shapes):
+    images = sorted((shapes / 'train').iterdir())[:8]
+    pixels = [image.read_bytes() for image in images]
+    for image in images:
+        image.write_bytes(b'')
+    code, out, error = make(shapes, '--out', 'mine', '--weights', 'none')
+    assert code == 0 and 'faults: 8, all in mine/faults.txt\n' in out
+    *named, rest = error.splitlines()
+    found = Path('mine/faults.txt').read_text().splitlines()
+    assert len(found) == 8 and named == [f'fault: {fault}' for fault in found[:5]]
+    assert rest == 'fault: broken image: 3 more, in mine/faults.txt'
+    for image, content in zip(images, pixels):
+        image.write_bytes(content)
+    _, out, error = make(shapes, '--out', 'mine', '--weights', 'none')
+    assert 'faults: 0\n' in out and error == '' and not Path('mine/faults.txt').exists()
+
+
+def test_classes_that_may_be_one_and_those_without_a_box_to_measure_are_noted(make, shapes):
+    shapes = shapes.parent / 'three'
+    make_shapes(shapes, dict(train=20, val=4, test=4), size=64)
+    for path in (shapes / 'annotations').glob('*.json'):
+        data = json.loads(path.read_text())
+        data['categories'] = [dict(id=1, name='Cat'), dict(id=2, name='cat')]
+        for number, annotation in enumerate(data['annotations']):
+            annotation['category_id'] = 1 + number % 2 * (path.stem != 'val')
+        path.write_text(json.dumps(data))
+    (shapes / 'val' / '000001.jpg').write_bytes((shapes / 'train' / '000001.jpg').read_bytes())
+    _, out, error = make(shapes, '--out', 'mine', '--weights', 'none')
+    assert error == ''
+    assert [line for line in out.splitlines() if line.startswith(('note: ', 'near'))] == [
+        'near-duplicates: 2 images, 1 of val and test have one in another split',
+        'note: Cat and cat differ in case alone and are 2 classes',
+        'note: val has no box of cat, which its mAP leaves out',
+    ]
 
 
 def write_backbone(path, detector):
