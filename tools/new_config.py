@@ -111,8 +111,13 @@ def main() -> int:
     tools = Path(sys.argv[0]).parent
     detector = twins.DETECTORS[args.detector]
     drawn = Path(os.path.relpath(SHAPES / detector.drawn))
+    draw = []
     if args.weights == 'shapes':
         start = Path('work_dirs', drawn.stem, f'epoch_{_epochs(drawn)}.pth')
+        draw = [
+            _command(tools, 'make_shapes.py', 'data/shapes'),
+            _command(tools, 'train.py', drawn, *detector.drawn_options),
+        ]
     else:
         start = None if args.weights == 'none' else Path(args.weights)
     try:
@@ -137,7 +142,7 @@ def main() -> int:
             resplit=args.resplit,
         )
         static, condconv = twins.write_twins(
-            done, args.out, args.detector, args.name, args.source.name, start, args.experts
+            done, args.out, args.detector, args.name, args.source.name, start, args.experts, draw
         )
     except (ValueError, OSError, CheckpointError) as error:
         print(f'error: {error}', file=sys.stderr)
@@ -158,18 +163,15 @@ def main() -> int:
         print(f'The backbone starts from {start}, which is there.')
     elif args.weights == 'shapes':
         print('Train the backbone on drawn shapes, for features to start from:')
-        _print_commands(
-            tools,
-            ['make_shapes.py', 'data/shapes'],
-            ['train.py', drawn, *detector.drawn_options],
-        )
-    print('Train the static detector and its CondConv twin, and test:')
-    checkpoint = f'work_dirs/{condconv.stem}/epoch_{_epochs(condconv)}.pth'
-    _print_commands(
-        tools,
-        ['train.py', static],
-        ['train.py', condconv],
-        ['test.py', condconv, checkpoint],
+        _print_indented(*draw)
+    print('Train the static detector and its CondConv twin, and test both:')
+    trained = [
+        (config, f'work_dirs/{config.stem}/epoch_{_epochs(config)}.pth')
+        for config in (static, condconv)
+    ]
+    _print_indented(
+        *(_command(tools, 'train.py', config) for config, _ in trained),
+        *(_command(tools, 'test.py', *names) for names in trained),
     )
     return 0
 
@@ -210,9 +212,12 @@ def _epochs(config: Path) -> str:
     return re.search(r'-(\d+)e_', config.name)[1]
 
 
-def _print_commands(tools: Path, *commands: list[str | Path]) -> None:
-    for tool, *arguments in commands:
-        print('  python', shlex.join([str(tools / tool), *map(str, arguments)]))
+def _command(tools: Path, tool: str, *arguments: str | Path) -> str:
+    return f'python {shlex.join([str(tools / tool), *map(str, arguments)])}'
+
+
+def _print_indented(*lines: str) -> None:
+    print(*(f'  {line}' for line in lines), sep='\n')
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .memory import keep_freed_memory
+from .missing_files import missing_files
 
 VERSIONS = dict(mmdet='3.3.0', mmpretrain='1.2.0')
 
@@ -22,8 +23,8 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
 
     The script is mmpretrain's where the arguments name a classifier's config, that is one with
     `default_scope = 'mmpretrain'`, and mmdet's otherwise. Arguments that neither takes, a
-    config that does not exist, and a question for help are answered before anything heavy is
-    imported.
+    config that does not exist, a question for help, and files that a detector's config names and
+    that do not exist are answered before anything heavy is imported.
 
     Args:
         name: of the script.
@@ -39,6 +40,8 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
     _answer_at_once(name, config)
     package = _package(config)
     script = _script(package, name)
+    if package == 'mmdet':
+        _stop_at_missing_files(script)
     prepare(package)
 
     import torch
@@ -75,6 +78,25 @@ def _answer_at_once(name: str, config: str | None) -> None:
     scripts = [_script(package, name) for package in VERSIONS if find_spec(package)]
     if not any(map(_takes_arguments, scripts)):
         _parse(scripts[0])
+
+
+def _stop_at_missing_files(script: Path) -> None:
+    from mmengine.config import Config
+
+    args = _parse(script)
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    training = script.name == 'train.py'
+    if not training:
+        cfg.load_from, splits = args.checkpoint, ('test',)
+    else:
+        splits = ('train', 'val') if cfg.get('val_cfg') else ('train',)
+        if args.resume:  # from its last checkpoint, or the one named
+            cfg.load_from = None if args.resume == 'auto' else args.resume
+    missing = next(missing_files(cfg, splits, training), None)
+    if missing is not None:
+        sys.exit(f'error: {missing}')
 
 
 def _takes_arguments(script: Path) -> bool:

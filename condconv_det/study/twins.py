@@ -111,6 +111,7 @@ def write_twins(
     source: str,
     start: Path | None = None,
     experts: str = PLACES[0],
+    trained_by: Sequence[str] = (),
 ) -> tuple[Path, Path]:
     """Writes a detector's config for a data set, and that of its CondConv twin.
 
@@ -127,6 +128,7 @@ def write_twins(
         start: checkpoint with the weights that the backbone starts from, under `backbone.`, which
             may come later; None starts from scratch.
         experts: where they are, one of `PLACES`.
+        trained_by: commands that make `start`, for tools/train.py to name where it is missing.
 
     Raises:
         ValueError: see `check_names`.
@@ -140,7 +142,7 @@ def write_twins(
     place = '' if experts == PLACES[0] else f'-{experts}'
     condconv = out / f'{kind.name}-condconv-e{EXPERTS}{place}_{tail}'
     texts = {
-        static: _static_text(prepared, kind, schedule, source, start),
+        static: _static_text(prepared, kind, schedule, source, start, trained_by),
         condconv: f"_base_ = './{static.name}'\n\n{_switch(kind, everywhere=bool(place))}",
     }
     for path, text in texts.items():
@@ -180,7 +182,12 @@ def _dict(arguments: Sequence[str]) -> str:
 
 
 def _static_text(
-    prepared: Prepared, kind: Detector, schedule: Schedule, source: str, start: Path | None
+    prepared: Prepared,
+    kind: Detector,
+    schedule: Schedule,
+    source: str,
+    start: Path | None,
+    trained_by: Sequence[str],
 ) -> str:
     images, annotations = prepared.num_images, prepared.files['train'].parent.resolve()
     anchors = place_anchors(prepared.sides)
@@ -195,6 +202,10 @@ def _static_text(
             {checkpoint},
             prefix='backbone.',
         ),"""
+    made = ''
+    if trained_by:
+        commands = ''.join(f'    {command!r},\n' for command in trained_by)
+        made = f'\ntrained_by = (  # what the backbone starts from\n{commands})\n'
     batch = {'train': f'batch_size={schedule.batch}, '}
     loaders = '\n'.join(
         f'{split}_dataloader = dict({batch.get(split, "")}'
@@ -217,7 +228,7 @@ test_evaluator = dict(ann_file=annotations + 'test.json')
 
 # at {INPUT_SIZE} pixels, nine tenths of the boxes have sides of {anchors.smallest:.0f} to \
 {anchors.largest:.0f}
-{write_model(kind, anchors, len(prepared.classes), schedule.momentum, init_cfg)}
+{write_model(kind, anchors, len(prepared.classes), schedule.momentum, init_cfg)}{made}
 # {schedule.epochs} epochs * {schedule.steps} steps of {schedule.batch} images = {total:,} steps
 max_epochs = {schedule.epochs}
 train_cfg = dict(max_epochs=max_epochs, val_interval={schedule.interval})

@@ -74,12 +74,33 @@ def test_it_prints_commands_that_fit_what_it_wrote(make, shapes):
         ),
         ('train.py', static),
         ('train.py', condconv),
+        ('test.py', static, f'work_dirs/{Path(static).stem}/epoch_{epochs}.pth'),
         ('test.py', condconv, f'work_dirs/{Path(condconv).stem}/epoch_{epochs}.pth'),
     ]
     assert Path(static).exists() and Path(condconv).exists()
     start = Path('work_dirs', Path(drawn).stem, 'epoch_5.pth').resolve()
+    lines = [line for line in out.splitlines() if line.startswith('  python ')]
     for config in (static, condconv):
-        assert Config.fromfile(config).model.backbone.init_cfg.checkpoint == str(start)
+        cfg = Config.fromfile(config)
+        assert cfg.model.backbone.init_cfg.checkpoint == str(start)
+        assert [f'  {command}' for command in cfg.trained_by] == lines[:2]
+
+
+def test_a_start_that_is_not_trained_is_one_error_with_the_commands_that_train_it(
+    make, shapes, run_tool
+):
+    _, out, _ = make(shapes, '--out', 'mine')
+    drawn, train, *_ = (line for line in out.splitlines() if line.startswith('  python '))
+    with pytest.raises(SystemExit) as exited:
+        run_tool('train.py', commands(out)[3][1])
+    start = Path('work_dirs', Path(DETECTORS['ssd300'].drawn).stem, 'epoch_5.pth').resolve()
+    assert exited.value.code.splitlines() == [
+        f'error: checkpoint {start} (model.backbone.init_cfg.checkpoint) does not exist; these '
+        'commands make it:',
+        drawn,
+        train,
+        'or start from scratch: write the config by new_config.py --weights none',
+    ]
 
 
 def test_five_faults_of_a_kind_are_printed_and_all_are_in_a_file(make, shapes):
@@ -132,7 +153,7 @@ def test_drawn_shapes_are_learned_once(make, shapes):
     write_backbone(start, 'ssd300')
     _, out, _ = make(shapes, '--out', 'mine')
     assert f'The backbone starts from {start}, which is there.\n' in out
-    assert [name for name, *_ in commands(out)] == ['train.py', 'train.py', 'test.py']
+    assert [name for name, *_ in commands(out)] == ['train.py', 'train.py', 'test.py', 'test.py']
 
 
 def test_a_backbone_starts_from_weights_of_ones_own(make, shapes):
@@ -147,8 +168,9 @@ def test_a_backbone_starts_from_weights_of_ones_own(make, shapes):
 
 def test_from_scratch_nothing_is_loaded(make, shapes):
     _, out, _ = make(shapes, '--out', 'mine', '--weights', 'none')
-    assert len(commands(out)) == 3
-    assert 'init_cfg' not in Path(commands(out)[0][1]).read_text()
+    assert len(commands(out)) == 4
+    text = Path(commands(out)[0][1]).read_text()
+    assert 'init_cfg' not in text and 'trained_by' not in text
 
 
 def test_experts_everywhere_are_asked_for(make, shapes):
@@ -175,7 +197,7 @@ def test_weights_of_another_backbone_are_one_error(make, shapes):
 @pytest.mark.parametrize('detector', DETECTORS)
 def test_its_commands_train_and_test(make, run_tool, shapes, detector, capsys):
     _, out, _ = make(shapes, '--out', 'mine', '--detector', detector)
-    make_drawn, train_drawn, train, train_routed, test = commands(out)
+    make_drawn, train_drawn, train, train_routed, _, test = commands(out)
     short = [
         *('--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1'),
         *('train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False'),

@@ -91,13 +91,25 @@ def test_trains_resumes_tests_and_draws(run_tool, capsys, monkeypatch):
         ('model.backbone.cond_cfg.start=14', 'cond_cfg.start must be the number of a block'),
         ('model.backbone.cond_cfg.num_experts=0', 'num_experts must be an integer of at least 1'),
         ('model.backbone.cond_cfg.expert=8', r"cond_cfg has unknown keys \['expert'\]"),
-        ('train_dataloader.dataset.ann_file=nowhere.json', 'nowhere.json'),
-        ('load_from=nowhere.pth', 'checkpoint nowhere.pth does not exist'),
     ],
 )
 def test_bad_input_is_named(run_tool, option, says):
     with pytest.raises((ValueError, OSError), match=says):
         run_tool('train.py', CONFIG, '--work-dir', 'failed', '--cfg-options', *QUICK, option)
+
+
+def test_files_that_are_not_there_are_one_error_before_the_run(run_tool):
+    for arguments, says in (
+        (['train.py', CONFIG, '--cfg-options', 'load_from=no.pth'], 'checkpoint no.pth does not'),
+        (['train.py', CONFIG, '--resume', 'no.pth'], 'checkpoint no.pth does not exist'),
+        (['test.py', CONFIG, 'no.pth'], 'checkpoint no.pth does not exist'),
+        (
+            ['train.py', CONFIG, '--cfg-options', 'train_dataloader.dataset.ann_file=no.json'],
+            r'file data/shapes/no.json \(train_dataloader.dataset.ann_file\) does not exist',
+        ),
+    ):
+        with pytest.raises(SystemExit, match=f'^error: .*{says}'):
+            run_tool(*arguments)
 
 
 @pytest.mark.parametrize('option', ['-h', '--help'])
