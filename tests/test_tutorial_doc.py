@@ -65,9 +65,9 @@ def test_every_command_of_the_tutorial_runs(tmp_path, monkeypatch, run_tool):
         except SystemExit as end:
             assert not end.code, (line, end.code)
     assert len(tools) == 12 and tools[0] == 'new_config.py' and tools[-1] == 'test.py'
+    for kind in ('_', '-condconv-e8_'):
+        assert list((tmp_path / 'work_dirs').glob(f'ssd300_mobilenet-v1-0.5{kind}*/epoch_1.pth'))
     for made in (
-        'static/epoch_1.pth',
-        'condconv/epoch_1.pth',
         'pictures/train/000000.jpg.json',
         'routing/index.html',
         'mine.onnx',
