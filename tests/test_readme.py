@@ -18,11 +18,11 @@ SNIPPETS = re.findall(r'```python\n(.+?)```', (ROOT / 'README.md').read_text(), 
 
 @pytest.fixture
 def config(tmp_path):
-    """Loads a snippet as a config file beside those in configs/ssd."""
+    """Loads a snippet as a config file in a folder of its own."""
 
     def load(snippet):
         path = tmp_path / 'config.py'
-        path.write_text(snippet.replace("'./", f"'{ROOT}/configs/ssd/"))
+        path.write_text(snippet)
         init_default_scope('mmdet')
         return Config.fromfile(path)
 
