@@ -34,7 +34,9 @@ KINDS = {
         'the last entry gets the boxes of all',
         'equal entries become one; different ones are left out with their boxes',
     ),
-    'file listed twice': Kind('warning', 'warning', 'its boxes are background the other time'),
+    'file listed twice': Kind(
+        'warning', 'warning', 'its boxes count as background in the other entry'
+    ),
     'category incomplete': Kind('error', 'error', 'KeyError or TypeError on loading'),
     'category listed twice': Kind('error', 'error', 'boxes get the label of another class'),
     'classes in another order': Kind('error', 'error', 'boxes get the names of other classes'),
