@@ -142,7 +142,8 @@ class Grouping:
         if not self.groups:
             return f'no image has a {self.name}'
         if len(self.groups) == 1:
-            return f'all {self.counts[0]} images with a {self.name} are of one, {self.groups[0]}'
+            images = f'all {self.counts[0]} images with a {self.name}'
+            return f'{images} have the same one, {self.groups[0]}'
         if (self.member.sum(1) % len(self.groups) == 0).all():
             return f'every image with a {self.name} is of each of the {len(self.groups)}'
         if self.counts.max() == 1:

@@ -97,7 +97,7 @@ def write_report(records: RoutingRecords, title: str, folder: Path) -> dict[str,
         groups={g.name: dict(zip(g.groups, g.counts.tolist())) for g in records.groupings},
         depths=depths,
         findings=[
-            f'By {g.name} there is nothing to tell apart: {g.not_compared}.'
+            f'Not compared by {g.name}: {g.not_compared}.'
             if g.not_compared
             else describe_separation(g.name, layers)
             for g in records.groupings

@@ -142,7 +142,7 @@ def test_images_belong_to_each_group_that_they_hold():
 @pytest.mark.parametrize(
     'labels, says',
     [
-        ([[0], [0], []], 'all 2 images with a camera are of one, a'),
+        ([[0], [0], []], 'all 2 images with a camera have the same one, a'),
         ([[0, 1], [], [1, 0]], 'every image with a camera is of each of the 2'),
         ([[0], [1], [2]], 'no camera has two images'),
         ([[], []], 'no image has a camera'),

@@ -88,7 +88,7 @@ def test_of_one_group_the_page_says_so_and_compares_nothing(images, tmp_path):
     out = tmp_path / 'out'
     out.mkdir()
     summary = write_report(records_of(images, num_layers=2, num_groups=1), '', out)
-    said = 'By class there is nothing to tell apart: all 12 images with a class are of one, group'
+    said = 'Not compared by class: all 12 images with a class have the same one, group'
     assert [finding.startswith(said) for finding in summary['findings']] == [True]
     assert all(layer['variance_ratio'] == {} for layer in summary['layers'].values())
     page = (out / 'index.html').read_text()
@@ -104,7 +104,7 @@ def test_a_grouping_of_one_group_leaves_the_others_compared(images, tmp_path):
     records = records_of(images, num_layers=1)
     records.groupings.append(Grouping.from_labels('camera', ['left'], [[0]] * len(images)))
     summary = write_report(records, '', out)
-    assert [finding.startswith('By camera there is') for finding in summary['findings']] == [
+    assert [finding.startswith('Not compared by camera: ') for finding in summary['findings']] == [
         False,
         True,
     ]

@@ -97,7 +97,7 @@ def test_one_class_is_said_and_not_compared(run_tool, capsys):
     args = ('detector.pth', '--out', 'one', '--cfg-options', *SMALL, option)
     run_tool('analyze_routing.py', CONFIG, *args)
     out = capsys.readouterr().out
-    assert 'nothing to tell apart: all 12 images with a class are of one, circle.' in out
+    assert 'Not compared by class: all 12 images with a class have the same one, circle.' in out
     assert 'variance' not in out and not Path('one/separation.png').exists()
 
 
