@@ -71,17 +71,21 @@ def make_study(data_root: Path, epochs: int) -> 'Study':
 @contextmanager
 def followed(runs: 'list[Run]') -> Iterator[None]:
     """Says what the trainings log meanwhile, line by line, each under its name."""
-    ended, lines = threading.Event(), {}
+
+    def logs() -> 'Iterator[tuple[Run, Path, list[str]]]':
+        for run in runs:
+            for log in run.work_dir.glob('*/vis_data/scalars.json'):
+                yield run, log, log.read_text().splitlines()
 
     def follow() -> None:
         while not ended.wait(1):
-            for run in runs:
-                for log in run.work_dir.glob('*/vis_data/scalars.json'):
-                    new = log.read_text().splitlines()[lines.get(log, 0) :]
-                    lines[log] = lines.get(log, 0) + len(new)
-                    for line in new:
-                        say(f'{run.arm:10}{described(line)}')
+            for run, log, lines in logs():
+                for line in lines[said.get(log, 0) :]:
+                    say(f'{run.arm:10}{described(line)}')
+                said[log] = len(lines)
 
+    ended = threading.Event()
+    said = {log: len(lines) for _, log, lines in logs()}  # by a call that was interrupted
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
