@@ -2,6 +2,7 @@
 
 import warnings
 from importlib import import_module
+from types import ModuleType
 
 from . import mmcv_ext
 from .after_import import Mend, after_import
@@ -25,6 +26,12 @@ def install() -> None:
     after_import('mmengine.runner.checkpoint', _mend_by('checkpoints'))
     after_import('mmengine.runner.runner', _mend_by('resume'))
     after_import('mmengine.optim.optimizer.builder', _mend_by('fused_optimizers'))
+    after_import('mmengine.fileio.file_client', _hush)
+
+
+def _hush(file_client: ModuleType) -> None:
+    """Drops the warnings that `FileClient` will be deprecated: mmengine's own hooks use it."""
+    file_client.print_log = lambda *_, **__: None
 
 
 def _mend_by(name: str) -> Mend:
