@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from condconv_det.command_line import run
+from condconv_det.data.fault import counted
 
 
 def score(text: str) -> float:
@@ -46,7 +47,7 @@ def main() -> None:
         pictures, failures = detect_files(detector, images, args.out_dir, args.score_thr)
     except (CheckpointError, ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')
-    print(f'{len(pictures)} pictures, and as many lists of boxes, in {args.out_dir}')
+    print(f'{counted(len(pictures), "picture")}, and as many lists of boxes, in {args.out_dir}')
     if failures:
         reasons = '\n'.join(f'  {reason}' for reason in failures.values())
         sys.exit(f'error: {len(failures)} of {len(images)} images could not be read:\n{reasons}')

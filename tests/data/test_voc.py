@@ -335,7 +335,7 @@ def test_a_failure_while_writing_keeps_the_old_files(voc, monkeypatch):
 def test_tool_exits_with_0_when_all_is_clean(voc, tmp_path, run_tool):
     done = run_tool(voc.root, '--out', tmp_path / 'coco')
     assert (done.returncode, done.stderr) == (0, '')
-    assert 'train: 1 images, boxes: cat 1' in done.stdout and 'faults: 0' in done.stdout
+    assert 'train: 1 image, boxes: cat 1' in done.stdout and 'faults: 0' in done.stdout
 
 
 def test_tool_exits_with_1_on_faults_unless_they_are_allowed(voc, tmp_path, run_tool):
@@ -355,7 +355,7 @@ def test_tool_decodes_images_unless_told_not_to(voc, tmp_path, run_tool):
     truncate(voc.root / 'JPEGImages' / 'cut.jpg')
     done = run_tool(voc.root, '--out', tmp_path / 'coco')
     assert done.returncode == 1 and done.stderr.startswith('fault: train/cut: broken image: ')
-    assert 'train: 1 images' in done.stdout and 'faults: 1\n' in done.stdout
+    assert 'train: 1 image,' in done.stdout and 'faults: 1\n' in done.stdout
     done = run_tool(voc.root, '--out', tmp_path / 'coco', '--no-decode')
     assert done.returncode == 0 and 'train: 2 images' in done.stdout
 

@@ -20,7 +20,7 @@ def test_draws_lists_and_reports_broken_images_at_the_end(run_tool, trained, tmp
         run_tool('detect.py', 'in', *trained['routed'], '--out-dir', 'out', '--device', 'cpu')
     assert '1 of 2 images could not be read:\n' in str(ended.value)
     assert 'empty.jpg cannot be read: its 0 bytes' in str(ended.value)
-    assert '1 pictures, and as many lists of boxes, in out' in capsys.readouterr().out
+    assert '1 picture, and as many lists of boxes, in out' in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.png', 'a.png.json']
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from condconv_det.command_line import run
 from condconv_det.data.decode import decoded_size
+from condconv_det.data.fault import counted
 from condconv_det.data.image_size import loaded_size
 from condconv_det.data.voc import convert_voc
 
@@ -55,7 +56,7 @@ def main() -> int:
     print('classes:', ', '.join(done.classes))
     for split, path in done.files.items():
         boxes = ', '.join(f'{name} {done.boxes[split][name]}' for name in done.classes)
-        print(f'{split}: {done.images[split]} images, boxes: {boxes}; {path}')
+        print(f'{split}: {counted(done.images[split], "image")}, boxes: {boxes}; {path}')
     kinds = Counter(fault.kind for fault in done.faults)
     print(f'faults: {len(done.faults)}', *(f'  {kind}: {n}' for kind, n in kinds.items()), sep='\n')
     return 1 if done.faults and not args.allow_faults else 0
