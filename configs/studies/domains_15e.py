@@ -1,5 +1,7 @@
-# Nine domains, short: as domains_everywhere.py, but fifteen epochs, and a static network at twice
-# the rate.
+# Nine domains, short: as domains_everywhere.py, but fifteen epochs, with a static network at twice
+# the rate, and with experts in the head alone, the other kernels moving as far as experts do.
+_base_ = './_base_/switch.py'
+
 seeds = (0, 1, 2)
 # 15 epochs * 40 steps of 32 images = 600 steps
 epochs = 15
@@ -7,10 +9,18 @@ baseline = 'static_lr0.008'
 
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
+head = {
+    'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel'),
+    **_base_.fast_kernels,
+}
 
 
-def at(config, rate):
-    options = {'train_dataloader.batch_size': 32, 'optim_wrapper.optimizer.lr': rate}
+def at(config, rate, options={}):
+    options = {
+        **options,
+        'train_dataloader.batch_size': 32,
+        'optim_wrapper.optimizer.lr': rate,
+    }
     return dict(config=config, cfg_options=options)
 
 
@@ -18,4 +28,5 @@ arms = {
     'static_lr0.008': at(static, 8e-3),
     'everywhere_lr0.002': at(everywhere, 2e-3),
     'static_lr0.016': at(static, 16e-3),
+    'head_lr0.002': at(static, 2e-3, head),
 }

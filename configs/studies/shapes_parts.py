@@ -31,7 +31,8 @@ def at(config, rate, options={}):
 
 arms = {
     'static': at(static, 16e-3),
+    'static_fast-kernels': at(static, 4e-3, _base_.fast_kernels),
     'head': at(static, 4e-3, head),
-    'late_head': at(everywhere, 4e-3, late_head),
     'everywhere': at(everywhere, 4e-3),
+    'late_head': at(everywhere, 4e-3, late_head),
 }

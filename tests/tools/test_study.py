@@ -100,7 +100,7 @@ def run_study(folder, monkeypatch, forget_runs):
                     with redirect_stderr(self.output):
                         try:
                             runpy.run_path(self.args[0], run_name='__main__')
-                        except Exception:
+                        except (Exception, SystemExit):
                             traceback.print_exc()
                             return 1
                 return -9 if self.cut_short else 0
