@@ -9,10 +9,6 @@ baseline = 'static_lr0.008'
 
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
-head = {
-    'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel'),
-    **_base_.fast_kernels,
-}
 
 
 def at(config, rate, options={}):
@@ -28,5 +24,5 @@ arms = {
     'static_lr0.008': at(static, 8e-3),
     'everywhere_lr0.002': at(everywhere, 2e-3),
     'static_lr0.016': at(static, 16e-3),
-    'head_lr0.002': at(static, 2e-3, head),
+    'head_lr0.002': at(static, 2e-3, _base_.head),
 }

@@ -9,10 +9,6 @@ baseline = 'static'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
-head = {
-    'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel'),
-    **_base_.fast_kernels,
-}
 late_head = {
     'model.backbone.cond_cfg.start': 7,
     'optim_wrapper.paramwise_cfg': dict(
@@ -32,7 +28,7 @@ def at(config, rate, options={}):
 arms = {
     'static': at(static, 16e-3),
     'static_fast-kernels': at(static, 4e-3, _base_.fast_kernels),
-    'head': at(static, 4e-3, head),
+    'head': at(static, 4e-3, _base_.head),
     'everywhere': at(everywhere, 4e-3),
     'late_head': at(everywhere, 4e-3, late_head),
 }

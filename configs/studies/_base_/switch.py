@@ -22,7 +22,9 @@ fast_kernels = {
         }
     )
 }
-# and with the head's predictors
+# experts in the head's predictors alone, beside kernels that move as far
+head = {'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel'), **fast_kernels}
+# of a static network the head's predictors, too
 fast_everywhere = {
     'optim_wrapper.paramwise_cfg': dict(
         custom_keys={
