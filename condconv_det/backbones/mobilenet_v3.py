@@ -93,7 +93,7 @@ class CondConvMobileNetV3(StagedBackbone):
         last = len(settings) + 1
         if out_indices is None:
             out_indices = (last,)
-        check_stages(out_indices, frozen_stages, last + 1)
+        check_stages(out_indices, frozen_stages, last + 1, most_frozen=last)
         super().__init__(out_indices, frozen_stages, norm_eval, init_cfg)
         layer_cfg = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         hard_swish = dict(type='HSwish')

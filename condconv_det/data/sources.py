@@ -175,13 +175,18 @@ def _size(path: Path, read_size: ReadSize) -> tuple[int, int]:
 
 
 def _read_lists(root: Path, stems: Collection[str], faults: list[Fault]) -> dict[str, str]:
-    """The split of each name in ImageSets/Main; a line may have more after the name."""
+    """The split of each name in ImageSets/Main; a line may have more after the name.
+
+    Of lists that name no split, `trainval` counts, as train, where no list is train's or val's.
+    """
+    files = {path.stem.lower(): path for path in visible_files(root, 'ImageSets/Main/*.txt')}
+    split_of = {stem: SPLIT_WORDS[stem] for stem in files if stem in SPLIT_WORDS}
+    if 'trainval' in files and not {'train', 'val'} & set(split_of.values()):
+        split_of['trainval'] = 'train'
     lists: dict[str, str] = {}
-    for path in visible_files(root, 'ImageSets/Main/*.txt'):
-        split = SPLIT_WORDS.get(path.stem.lower())  # others, such as trainval, overlap
-        if split is not None:
-            lines = read_lines(path)
-            lists.update((line if line in stems else line.split()[0], split) for line in lines)
+    for stem, split in split_of.items():
+        lines = read_lines(files[stem])
+        lists.update((line if line in stems else line.split()[0], split) for line in lines)
     unknown = [name for name in lists if name not in stems]
     if unknown:
         detail = f'{len(unknown)} names in ImageSets/Main have none, the first {unknown[0]}'

@@ -30,3 +30,10 @@ def test_routing_starts_at_the_second_width_of_stride_sixteen(arch, start, chann
     blocks = [block for block in model.modules() if isinstance(block, RoutedBlock)]
     assert routed == [f'layer{number}' for number in range(start, len(blocks) + 1)]
     assert blocks[start - 1].router.fc.in_features == channels
+
+
+def test_every_layer_can_be_frozen_and_no_more():
+    model = CondConvMobileNetV3('small', frozen_stages=12)
+    assert not any(p.requires_grad for p in model.parameters())
+    with pytest.raises(ValueError, match='frozen_stages must be in -1 to 12, got 13'):
+        CondConvMobileNetV3('small', frozen_stages=13)

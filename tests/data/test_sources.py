@@ -66,6 +66,17 @@ def test_voc_with_lists_has_the_splits_that_they_say(files):
     assert splits(read(files, listed_only=False))['JPEGImages/c.jpg'] is None
 
 
+def test_a_list_of_trainval_is_train_where_there_is_no_other(files):
+    for name in ('a', 'b'):
+        files.image(f'{name}.jpg')
+        files.voc(f'{name}.xml', 'cat')
+    files.write('ImageSets/Main/test.txt', 'a\n')
+    files.write('ImageSets/Main/trainval.txt', 'b\n')
+    source = read(files)
+    assert splits(source) == {'a.jpg': 'test', 'b.jpg': 'train'}
+    assert source.faults == []
+
+
 def test_lists_of_other_names_and_names_with_a_space_or_a_word_after_them(files):
     for name in ('a', 'a b', 'a c'):
         files.image(f'{name}.jpg')
