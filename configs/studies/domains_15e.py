@@ -1,5 +1,6 @@
 # Nine domains, short: as domains_everywhere.py, but fifteen epochs, with a static network at twice
-# the rate, and with experts in the head alone, the other kernels moving as far as experts do.
+# the rate, and with experts in the head alone, the other kernels moving as far as experts do. In
+# `head_matched` all learns as in the static network, but for the routers.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -25,4 +26,5 @@ arms = {
     'everywhere_lr0.002': at(everywhere, 2e-3),
     'static_lr0.016': at(static, 16e-3),
     'head_lr0.002': at(static, 2e-3, _base_.head),
+    'head_matched_lr0.008': at(static, 8e-3, {**_base_.head_experts, **_base_.matched}),
 }

@@ -1,6 +1,7 @@
 # Which layers need routing? Experts in the head's predictors alone, there and from block 7 on, and
 # in every layer. Kernels of static layers move as far as those of experts do, so that arms differ
-# by what is routed and not by how fast they learn.
+# by what is routed and not by how fast they learn. In `head_matched` all learns as in `static`, but
+# for the routers.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -29,6 +30,7 @@ arms = {
     'static': at(static, 16e-3),
     'static_fast-kernels': at(static, 4e-3, _base_.fast_kernels),
     'head': at(static, 4e-3, _base_.head),
+    'head_matched': at(static, 16e-3, {**_base_.head_experts, **_base_.matched}),
     'everywhere': at(everywhere, 4e-3),
     'late_head': at(everywhere, 4e-3, late_head),
 }
