@@ -2,10 +2,10 @@
 
     python -m benchmarks.recipes CONFIG
 
-From normalised images to the optimizer's step, gradients clipped as the config says; CondConv as
-the config has it, from block 1 on, and so with one router a block; each with AdamW's fused form,
-which the recipes ask for, and without. All take turns within a round. Freed memory is kept, as
-tools/train.py does, unless --new-memory asks for PyTorch's ways.
+From normalised images to the optimizer's step, gradients clipped as the config says; CondConv in
+the head alone, as the config has it, from block 1 on, and so with one router a block; each with
+AdamW's fused form, which the recipes ask for, and without. All take turns within a round. Freed
+memory is kept, as tools/train.py does, unless --new-memory asks for PyTorch's ways.
 """
 
 import argparse
@@ -22,12 +22,20 @@ from condconv_det.analysis.cost import image_size
 from condconv_det.analysis.interleave import Call, interleave
 from condconv_det.compat.memory import keep_freed_memory
 
+STATIC = 'static'
+# of the static twin
+HEAD = {'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel')}
 EARLY = {'model.backbone.cond_cfg.start': 1}
+# whether a form is of the CondConv config or of its static twin, and its options
 FORMS = {
-    'static': None,
-    'CondConv, as configured': {},
-    'CondConv from block 1': EARLY,
-    "CondConv from block 1, share='block'": {**EARLY, 'model.backbone.cond_cfg.share': 'block'},
+    STATIC: (False, {}),
+    'CondConv in the head alone': (False, HEAD),
+    'CondConv, as configured': (True, {}),
+    'CondConv from block 1': (True, EARLY),
+    "CondConv from block 1, share='block'": (
+        True,
+        EARLY | {'model.backbone.cond_cfg.share': 'block'},
+    ),
 }
 
 
@@ -58,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     kept = not args.new_memory and keep_freed_memory()
     torch.set_num_threads(args.threads or torch.get_num_threads())
     calls: dict[tuple[str, bool], Call] = {}
-    for form, options in FORMS.items():
-        cfg = Config.fromfile(static_twin(args.config) if options is None else args.config)
-        cfg.merge_from_dict(options or {})
+    for form, (routed, options) in FORMS.items():
+        cfg = Config.fromfile(args.config if routed else static_twin(args.config))
+        cfg.merge_from_dict(options)
         for fused in (True, False):
             calls[form, fused] = recipe_step(cfg, args.batch, fused)
     times = {key: statistics.median(found) for key, found in interleave(calls, args.rounds).items()}
@@ -77,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for fused in (True, False)
             for cell in (
                 f'{1e3 * times[form, fused]:.0f}',
-                f'{times[form, fused] / times["static", fused]:.2f}',
+                f'{times[form, fused] / times[STATIC, fused]:.2f}',
             )
         ]
         print(f'| {form} | {" | ".join(cells)} |')

@@ -16,7 +16,8 @@ from condconv_det.weights.files import written_whole
 from .sizing import BACKBONE_STRIDES, INPUT_SIZE, Anchors, Schedule, place_anchors, plan_schedule
 
 EXPERTS = 8
-PLACES = ('late', 'everywhere')  # the paper's, and from the first block to the head
+# the paper's backbone layers and SSD's neck, the head alone, and all from the first block on
+PLACES = ('late', 'head', 'everywhere')
 WARM_UP = 100  # steps
 
 
@@ -143,7 +144,7 @@ def write_twins(
     condconv = out / f'{kind.name}-condconv-e{EXPERTS}{place}_{tail}'
     texts = {
         static: _static_text(prepared, kind, schedule, source, start, trained_by),
-        condconv: f"_base_ = './{static.name}'\n\n{_switch(kind, everywhere=bool(place))}",
+        condconv: f"_base_ = './{static.name}'\n\n{_switch(kind, experts)}",
     }
     for path, text in texts.items():
         with written_whole(path) as partial:
@@ -155,13 +156,16 @@ def _base(kind: Detector) -> str:
     return f'condconv_det::_base_/own/{kind.name}.py'
 
 
-def _switch(kind: Detector, everywhere: bool) -> str:
+def _switch(kind: Detector, place: str) -> str:
     experts = f"num_experts={EXPERTS}, init='one-kernel'"
     by_conv_cfg = f"conv_cfg=dict(type='CondConv2d', {experts})"
-    parts = dict(backbone=[f'cond_cfg=dict({"start=1, " * everywhere}{experts})'])
-    if everywhere or not kind.has_pyramid:
-        parts['neck'] = [by_conv_cfg]
-    if everywhere:  # cond_cfg routes SSD's predictors, conv_cfg what is depthwise before them
+    everywhere = place == 'everywhere'
+    parts = {}
+    if place != 'head':
+        parts['backbone'] = [f'cond_cfg=dict({"start=1, " * everywhere}{experts})']
+        if everywhere or not kind.has_pyramid:
+            parts['neck'] = [by_conv_cfg]
+    if place != 'late':  # cond_cfg routes SSD's predictors, conv_cfg what is depthwise before them
         parts['bbox_head'] = [f'cond_cfg=dict({experts})', *[by_conv_cfg] * kind.head_norm]
     lines = ''.join(f'\n    {part}={_dict(arguments)},' for part, arguments in parts.items())
     return f"""model = dict({lines}

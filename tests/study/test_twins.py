@@ -82,6 +82,18 @@ def test_twins_differ_by_the_switch_and_by_how_it_learns(tmp_path, detector):
 
 
 @pytest.mark.parametrize('detector', DETECTORS)
+def test_experts_in_the_head_leave_the_rest_static(tmp_path, shapes_alone, detector):
+    data = prepared(tmp_path, square(30, 200))
+    _, path = write_twins(data, tmp_path, detector, 'mine', 'mine', experts='head')
+    assert path.name.startswith(f'{DETECTORS[detector].name}-condconv-e8-head_1xb8')
+    init_default_scope('mmdet')
+    model = MODELS.build(read(path).model)
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            assert isinstance(layer, CondConv2d) == name.startswith('bbox_head.'), name
+
+
+@pytest.mark.parametrize('detector', DETECTORS)
 def test_experts_everywhere_leave_only_the_stem_and_squeezes_static(
     tmp_path, shapes_alone, detector
 ):
