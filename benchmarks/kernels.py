@@ -49,6 +49,12 @@ def grid() -> Iterator[Shape]:
         yield Shape(batch, cin, cout, 1, 1, side)
     for channels, side, batch in itertools.product((128, 256, 512), (3, 5, 10, 14, 19), BATCHES):
         yield Shape(batch, channels, channels, 3, 1, side)
+    # SSD's predictors, of boxes and of classes
+    predictors = ((128, 18, 38), (128, 12, 38), (128, 36, 16), (256, 36, 8), (512, 36, 4))
+    for (cin, cout, side), batch in itertools.product(
+        (*predictors, (64, 180, 24), (128, 180, 12), (256, 180, 6)), BATCHES
+    ):
+        yield Shape(batch, cin, cout, 3, 1, side)
     for channels, kernel, side in itertools.product((128, 512, 1024), (3, 5), (10, 19)):
         for batch in BATCHES:
             yield Shape(batch, channels, channels, kernel, channels, side)

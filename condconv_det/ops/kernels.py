@@ -135,36 +135,54 @@ _Run.forward.__signature__ = inspect.signature(_Run.forward)
 
 @dataclass(frozen=True)
 class GroupedConv(MixingTwice):
-    """All examples side by side as the groups of one convolution of batch 1."""
+    """All examples side by side as the groups of one convolution of batch 1.
+
+    Args:
+        spare: output channels of zeros that fill up those of an example; only where groups is 1.
+    """
 
     groups: int = 1
+    spare: int = 0
 
     def _may_keep(self, x: Tensor, weight: Tensor) -> bool:
         return len(x) <= len(weight) or _is_smaller(weight, x)
 
     def forward(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
-        kernel = mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[2:])
-        return self._convolve(_side_by_side(x), kernel, len(x) * self.groups)
+        kernel = self._mix(x, routing, weight)
+        y = self._convolve(_side_by_side(x), kernel, len(x) * self.groups)
+        if self.spare:
+            y = y.view(len(x), -1, *y.shape[2:])[:, : -self.spare]
+            y = y.clone(memory_format=torch.contiguous_format)  # or what follows could not write
+        return y
 
     def backward(
         self, x: Tensor, routing: Tensor, weight: Tensor, grad: Tensor, needs: Needs
     ) -> Gradients:
-        batch, (_, *shape) = len(x), weight.shape
-        kernel = mix_rows(routing, weight, x.dtype).view(-1, *weight.shape[2:])
+        batch = len(x)
+        kernel = self._mix(x, routing, weight)
         grad_x, kernel_grad = self._convolve_backward(
-            _side_by_side(grad), _side_by_side(x), kernel, needs, batch * self.groups
+            _side_by_side(F.pad(grad, (0, 0, 0, 0, 0, self.spare)) if self.spare else grad),
+            *(_side_by_side(x), kernel, needs, batch * self.groups),
         )
         del kernel
         grad_routing = grad_weight = None
         if needs[0]:
             grad_x = grad_x.reshape(x.shape)
         if kernel_grad is not None:
-            kernel_grad = kernel_grad.reshape(batch, *shape).to(routing.dtype)
+            kernel_grad = kernel_grad.reshape(batch, -1)[:, : math.prod(weight.shape[1:])]
+            kernel_grad = kernel_grad.to(routing.dtype)
             if needs[1]:
                 grad_routing = routing_grad(kernel_grad, weight)
             if needs[2]:
-                grad_weight = mix_kernels(routing.mT, kernel_grad).to(weight.dtype)
+                grad_weight = torch.mm(routing.mT, kernel_grad).view(weight.shape).to(weight.dtype)
         return grad_x, grad_routing, grad_weight
+
+    def _mix(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
+        """[B * (Cout + spare), Cin/groups, kh, kw]."""
+        rows = mix_rows(routing, weight, x.dtype)
+        if self.spare:
+            rows = F.pad(rows, (0, self.spare * math.prod(weight.shape[2:])))
+        return rows.view(-1, *weight.shape[2:])
 
 
 def _is_smaller(weight: Tensor, x: Tensor) -> bool:

@@ -13,6 +13,7 @@ MODULE = importlib.import_module('condconv_det.ops.cond_conv2d')
 # made of stride, padding, dilation and groups
 KERNELS = {
     'grouped': GroupedConv,
+    'grouped, padded': lambda *geometry: GroupedConv(*geometry, spare=3),
     'one by one': lambda *geometry: OneByOne(*geometry[:3], examples=2),
     'matmul': lambda *geometry: Matmul(*geometry[:3]),
     'matmul in blocks': lambda *geometry: Matmul(*geometry[:3], block=2),
@@ -22,7 +23,10 @@ KERNELS = {
 # of each kind of layer; None leaves the choice
 PATHS = {
     'pointwise': [None, 'grouped', 'one by one', 'matmul', 'matmul in blocks', 'outputs'],
-    'dense': [None, 'grouped', 'one by one', 'matmul', 'matmul in blocks', 'outputs', 'patches'],
+    'dense': [
+        *(None, 'grouped', 'grouped, padded', 'one by one'),
+        *('matmul', 'matmul in blocks', 'outputs', 'patches'),
+    ],
     'grouped': [None, 'grouped', 'outputs', 'patches'],
     'depthwise': [None, 'grouped', 'outputs', 'patches'],
 }

@@ -35,6 +35,12 @@ SHAPES = pytest.mark.parametrize(
         ((24, 512, 5, 5), (8, 512, 512, 3, 3), ONE, 1, Matmul(ONE, ONE, block=48)),
         ((8, 512, 14, 14), (8, 512, 512, 3, 3), ONE, 1, OneByOne(ONE, ONE)),
         ((1, 512, 14, 14), (8, 512, 512, 3, 3), ONE, 1, GroupedConv(ONE, ONE)),
+        # predictors
+        ((8, 128, 38, 38), (8, 24, 128, 3, 3), ONE, 1, GroupedConv(ONE, ONE)),
+        ((8, 128, 38, 38), (8, 18, 128, 3, 3), ONE, 1, GroupedConv(ONE, ONE, spare=14)),
+        ((8, 128, 38, 38), (8, 4, 128, 3, 3), ONE, 1, GroupedConv(ONE, ONE, spare=4)),
+        ((8, 512, 4, 4), (8, 36, 512, 3, 3), ONE, 1, Matmul(ONE, ONE)),
+        ((1, 128, 38, 38), (8, 18, 128, 3, 3), ONE, 1, GroupedConv(ONE, ONE)),
     ],
 )
 
