@@ -23,11 +23,11 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from benchmarks.int8 import quantize_mixing
+from benchmarks.networks import two_routings
 from benchmarks.timing import ratio, spread
 from condconv_det.analysis import image_size, read_config
 from condconv_det.analysis.configs import build_model
@@ -87,7 +87,7 @@ def write_files(config: str, folder: Path) -> dict[str, Path]:
         size = tuple(-(-side // divisor) * divisor for side in image_size(cfg))
         _see_images(models[name], size)
     models[FROZEN] = freeze_routing(models[ROUTED], _mean_routing(models[ROUTED], size))
-    models[MERGED] = merge_experts(models[ROUTED], _two_routings(models[ROUTED]), tolerance=1e-3)
+    models[MERGED] = merge_experts(models[ROUTED], two_routings(models[ROUTED]), tolerance=1e-3)
     models[MERGED_CPU], models[ROUTED_CPU] = models[MERGED], models[ROUTED]
     detectors = {name: ExportableDetector(model, size) for name, model in models.items()}
     files = {name: folder / f'{index}.onnx' for index, name in enumerate(FILES)}
@@ -129,15 +129,6 @@ def _mean_routing(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
         model(_normalised(model, random_images(2, size)), mode='tensor')
     recorder.end_batch(2)
     return mean_routing(recorder.pop())
-
-
-def _two_routings(model: nn.Module) -> dict[str, np.ndarray]:
-    """Routing weights of two images that are routed unlike, which two experts mix."""
-    weights = {}
-    for name, router in RoutingRecorder(model).routers.items():
-        away = np.resize([0.2, -0.2], router.fc.out_features)
-        weights[name] = np.stack([0.5 + away, 0.5 - away])[:, None]
-    return weights
 
 
 def _normalised(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
 from mmengine.config import Config
@@ -15,6 +16,7 @@ from benchmarks.forms import replace_layers, timm_conv
 from benchmarks.layers import Geometry, distinct, routed_geometries
 from benchmarks.subject import NETWORK_PASSES, Subject, sgd_step
 from condconv_det.analysis.interleave import Call
+from condconv_det.analysis.routing import RoutingRecorder
 
 from mmdet.structures import DetDataSample  # isort: skip  mmdet imports only after condconv_det
 
@@ -182,3 +184,12 @@ def networks_geometries() -> list[Geometry]:
     ]
     found += routed_geometries(detector(SSD300), *images(300, 1), mode='tensor')
     return distinct(found)
+
+
+def two_routings(model: nn.Module) -> dict[str, np.ndarray]:
+    """Routing weights of two images that are routed unlike, which two experts mix."""
+    weights = {}
+    for name, router in RoutingRecorder(model).routers.items():
+        away = np.resize([0.2, -0.2], router.fc.out_features)
+        weights[name] = np.stack([0.5 + away, 0.5 - away])[:, None]
+    return weights

@@ -1,11 +1,11 @@
-"""One image in PyTorch: the static twin, CondConv, and experts in half precision.
+"""One image in PyTorch: the static twin, CondConv, experts merged and in half precision.
 
     python -m benchmarks.one_image [CONFIG...]
 
 MobileNetV1 at 300 pixels, then the detector of each config up to its head's maps; norms folded,
-weights random. Experts are in float32, in float16 as PyTorch mixes them, and in float16 mixed by
-the operator of `deploy.compile_mixing`; then the static network and experts in float32 by
-`torch.compile`. All take turns within a round.
+weights random. Experts are in float32, two in every layer by `deploy.merge_experts`, in float16 as
+PyTorch mixes them, and in float16 mixed by the operator of `deploy.compile_mixing`; then the static
+network and experts in float32 by `torch.compile`. All take turns within a round.
 """
 
 import argparse
@@ -18,16 +18,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.networks import MOBILENET_V1, backbone, detector, images, static_twin
+from benchmarks.networks import (
+    MOBILENET_V1,
+    backbone,
+    detector,
+    images,
+    static_twin,
+    two_routings,
+)
 from benchmarks.timing import ratio
 from condconv_det.analysis import image_size, read_config
 from condconv_det.analysis.interleave import Call, interleave
-from condconv_det.deploy import cast_experts, compile_mixing, fold_batch_norm
+from condconv_det.deploy import cast_experts, compile_mixing, fold_batch_norm, merge_experts
 from condconv_det.ops import compiled_mixing
 
-FORMS = STATIC, _, _, MIXING, *_ = (
+FORMS = STATIC, _, _, _, MIXING, *_ = (
     'static',
     'CondConv',
+    'merged to 2 experts',
     'float16 experts',
     'float16 experts, compiled mixing',
     'static, torch.compile',
@@ -47,10 +55,11 @@ def calls(
     static: nn.Module, routed: nn.Module, image: Tensor, operator: Callable
 ) -> dict[str, Call]:
     """A call of each form."""
-    static, routed = fold_batch_norm(static.eval()), fold_batch_norm(routed.eval())
+    merged = merge_experts(routed.eval(), two_routings(routed), tolerance=1e-3)
+    static, routed, merged = map(fold_batch_norm, (static.eval(), routed, merged))
     half = cast_experts(routed, torch.float16)
     traced = (torch.compile(network, dynamic=False) for network in (static, routed))
-    forms = dict(zip(FORMS, (static, routed, half, half, *traced), strict=True))
+    forms = dict(zip(FORMS, (static, routed, merged, half, half, *traced), strict=True))
     mode = {'mode': 'tensor'} if hasattr(routed, 'backbone') else {}
 
     def call(form: str) -> None:
