@@ -26,5 +26,5 @@ arms = {
     'everywhere_lr0.002': at(everywhere, 2e-3),
     'static_lr0.016': at(static, 16e-3),
     'head_lr0.002': at(static, 2e-3, _base_.head),
-    'head_matched_lr0.008': at(static, 8e-3, {**_base_.head_experts, **_base_.matched}),
+    'head_matched_lr0.008': at(static, 8e-3, _base_.head_matched),
 }

@@ -1,4 +1,5 @@
-# Does the lead of experts in every layer last? Four times as long as shapes_design.py, same rates.
+# Does the lead last, of experts in every layer and in the head alone? Four times as long as
+# shapes_design.py and shapes_parts.py, same rates.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -11,6 +12,7 @@ rate = {'optim_wrapper.optimizer.lr': 16e-3}
 arms = {
     'everywhere': dict(config=everywhere, cfg_options={'optim_wrapper.optimizer.lr': 4e-3}),
     'static': dict(config=static, cfg_options=rate),
+    'head': dict(config=static, cfg_options={**rate, **_base_.head_matched}),
     'static_w0.54': dict(
         config=static, cfg_options={**rate, **_base_.widths[54]}, baseline='everywhere'
     ),

@@ -1,6 +1,6 @@
 # The same objects in one look and in three, and as many images in all as shapes_design.py has of
 # six. Rates are those that were best there; `static_fast-everywhere` is the static network at
-# everywhere's rates.
+# everywhere's rates, and `head` has experts in the head alone, which learn as it does at its own.
 #     python tools/make_shapes.py data/shapes_1-look --domains daylight
 #     python tools/make_shapes.py data/shapes_3-looks --domains daylight thermal sketch
 _base_ = './_base_/switch.py'
@@ -30,5 +30,8 @@ for looks, data in {'3-looks': 'data/shapes_3-looks', '1-look': 'data/shapes_1-l
     arms[f'static_{looks}'] = dict(config=static, cfg_options=on(data, 16e-3), **ours)
     arms[f'static_fast-everywhere_{looks}'] = dict(
         config=static, cfg_options=on(data, 4e-3, _base_.fast_everywhere), **ours
+    )
+    arms[f'head_{looks}'] = dict(
+        config=static, cfg_options=on(data, 16e-3, _base_.head_matched), **ours
     )
     arms[f'everywhere_{looks}'] = dict(config=everywhere, cfg_options=on(data, 4e-3), **ours)

@@ -30,7 +30,7 @@ arms = {
     'static': at(static, 16e-3),
     'static_fast-kernels': at(static, 4e-3, _base_.fast_kernels),
     'head': at(static, 4e-3, _base_.head),
-    'head_matched': at(static, 16e-3, {**_base_.head_experts, **_base_.matched}),
+    'head_matched': at(static, 16e-3, _base_.head_matched),
     'everywhere': at(everywhere, 4e-3),
     'late_head': at(everywhere, 4e-3, late_head),
 }

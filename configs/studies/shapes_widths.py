@@ -1,4 +1,5 @@
-# Half and twice the width of shapes_parts.py, at the same rates.
+# Half and twice the width of shapes_parts.py, with experts in the head alone that learn as the
+# static network does, at the same rate.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -6,16 +7,15 @@ epochs = 5
 baseline = 'static_w0.25'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
-everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
 
 
-def at(config, rate, percent, options={}):
+def at(percent, options={}):
     return {
-        'config': config,
+        'config': static,
         'cfg_options': {
             **_base_.widths[percent],
             **options,
-            'optim_wrapper.optimizer.lr': rate,
+            'optim_wrapper.optimizer.lr': 16e-3,
         },
         'baseline': f'static_w{percent / 100}',
     }
@@ -24,6 +24,5 @@ def at(config, rate, percent, options={}):
 arms = {}
 for percent in (25, 100):
     width = percent / 100
-    arms[f'static_w{width}'] = at(static, 16e-3, percent)
-    arms[f'head_w{width}'] = at(static, 4e-3, percent, _base_.head)
-    arms[f'everywhere_w{width}'] = at(everywhere, 4e-3, percent)
+    arms[f'static_w{width}'] = at(percent)
+    arms[f'head_w{width}'] = at(percent, _base_.head_matched)

@@ -26,6 +26,8 @@ fast_kernels = {
 head_experts = {'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel')}
 # the same, beside kernels that move as far
 head = {**head_experts, **fast_kernels}
+# the same, all learning as in the static network, but for the routers
+head_matched = {**head_experts, **matched}
 # of a static network the head's predictors, too
 fast_everywhere = {
     'optim_wrapper.paramwise_cfg': dict(
