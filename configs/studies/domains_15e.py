@@ -10,6 +10,7 @@ baseline = 'static_lr0.008'
 
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
+head = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-head_1xb8-25e_domains.py'
 
 
 def at(config, rate, options={}):
@@ -26,5 +27,5 @@ arms = {
     'everywhere_lr0.002': at(everywhere, 2e-3),
     'static_lr0.016': at(static, 16e-3),
     'head_lr0.002': at(static, 2e-3, _base_.head),
-    'head_matched_lr0.008': at(static, 8e-3, _base_.head_matched),
+    'head_matched_lr0.008': at(head, 8e-3),
 }

@@ -11,6 +11,7 @@ baseline = 'static_3-looks'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
+head = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-head_1xb8-5e_shapes.py'
 
 
 def on(data, rate, options={}):
@@ -31,7 +32,5 @@ for looks, data in {'3-looks': 'data/shapes_3-looks', '1-look': 'data/shapes_1-l
     arms[f'static_fast-everywhere_{looks}'] = dict(
         config=static, cfg_options=on(data, 4e-3, _base_.fast_everywhere), **ours
     )
-    arms[f'head_{looks}'] = dict(
-        config=static, cfg_options=on(data, 16e-3, _base_.head_matched), **ours
-    )
+    arms[f'head_{looks}'] = dict(config=head, cfg_options=on(data, 16e-3), **ours)
     arms[f'everywhere_{looks}'] = dict(config=everywhere, cfg_options=on(data, 4e-3), **ours)

@@ -10,6 +10,7 @@ baseline = 'static'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
+head = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-head_1xb8-5e_shapes.py'
 late_head = {
     'model.backbone.cond_cfg.start': 7,
     'optim_wrapper.paramwise_cfg': dict(
@@ -30,7 +31,7 @@ arms = {
     'static': at(static, 16e-3),
     'static_fast-kernels': at(static, 4e-3, _base_.fast_kernels),
     'head': at(static, 4e-3, _base_.head),
-    'head_matched': at(static, 16e-3, _base_.head_matched),
+    'head_matched': at(head, 16e-3),
     'everywhere': at(everywhere, 4e-3),
     'late_head': at(everywhere, 4e-3, late_head),
 }

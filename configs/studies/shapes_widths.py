@@ -7,16 +7,13 @@ epochs = 5
 baseline = 'static_w0.25'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
+head = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-head_1xb8-5e_shapes.py'
 
 
-def at(percent, options={}):
+def at(config, percent):
     return {
-        'config': static,
-        'cfg_options': {
-            **_base_.widths[percent],
-            **options,
-            'optim_wrapper.optimizer.lr': 16e-3,
-        },
+        'config': config,
+        'cfg_options': {**_base_.widths[percent], 'optim_wrapper.optimizer.lr': 16e-3},
         'baseline': f'static_w{percent / 100}',
     }
 
@@ -24,5 +21,5 @@ def at(percent, options={}):
 arms = {}
 for percent in (25, 100):
     width = percent / 100
-    arms[f'static_w{width}'] = at(percent)
-    arms[f'head_w{width}'] = at(percent, _base_.head_matched)
+    arms[f'static_w{width}'] = at(static, percent)
+    arms[f'head_w{width}'] = at(head, percent)

@@ -22,12 +22,8 @@ fast_kernels = {
         }
     )
 }
-# experts in the head's predictors alone
-head_experts = {'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel')}
-# the same, beside kernels that move as far
-head = {**head_experts, **fast_kernels}
-# the same, all learning as in the static network, but for the routers
-head_matched = {**head_experts, **matched}
+# experts in the head's predictors alone, beside kernels that move as far
+head = {'model.bbox_head.cond_cfg': dict(num_experts=8, init='one-kernel'), **fast_kernels}
 # of a static network the head's predictors, too
 fast_everywhere = {
     'optim_wrapper.paramwise_cfg': dict(
