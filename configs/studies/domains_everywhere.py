@@ -1,7 +1,6 @@
 # Nine domains with experts in every layer, and in the head's predictors alone, from scratch on two
 # cores. Rates and length are those that were best for the static network and for experts without
 # the head in domains.py, a study for a GPU.
-_base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
 epochs = 50
@@ -9,18 +8,15 @@ baseline = 'static'
 
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
+head = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-head_1xb8-25e_domains.py'
 
 
-def at(rate, options={}):
-    return {
-        **options,
-        'train_dataloader.batch_size': 32,
-        'optim_wrapper.optimizer.lr': rate,
-    }
+def at(rate):
+    return {'train_dataloader.batch_size': 32, 'optim_wrapper.optimizer.lr': rate}
 
 
 arms = {
     'static': dict(config=static, cfg_options=at(8e-3)),
     'everywhere': dict(config=everywhere, cfg_options=at(2e-3)),
-    'head': dict(config=static, cfg_options=at(2e-3, _base_.head)),
+    'head': dict(config=head, cfg_options=at(8e-3)),
 }
