@@ -1,0 +1,26 @@
+# What is it in the head that helps? Experts there with fewer of them, down to one, which a router
+# can but scale; and the static network with predictors that move four times as far.
+seeds = (0, 1, 2)
+epochs = 5
+baseline = 'static'
+
+static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
+head = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-head_1xb8-5e_shapes.py'
+fast_head = {
+    'optim_wrapper.paramwise_cfg': dict(
+        custom_keys=dict(bbox_head=dict(lr_mult=4.0, decay_mult=0.25))
+    )
+}
+
+
+def at(config, options={}):
+    return dict(config=config, cfg_options={**options, 'optim_wrapper.optimizer.lr': 16e-3})
+
+
+arms = {
+    'static': at(static),
+    'static_fast-head': at(static, fast_head),
+    'head': at(head),
+    'head_e1': at(head, {'model.bbox_head.cond_cfg.num_experts': 1}),
+    'head_e2': at(head, {'model.bbox_head.cond_cfg.num_experts': 2}),
+}
