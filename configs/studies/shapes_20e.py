@@ -1,5 +1,4 @@
-# Does the lead last, of experts in every layer and in the head alone? Four times as long as
-# shapes_design.py and shapes_parts.py, same rates.
+# Does the lead of experts in every layer last? Four times as long as shapes_design.py, same rates.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -8,12 +7,10 @@ baseline = 'static'
 
 static = '../shapes/ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 everywhere = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-everywhere_1xb8-5e_shapes.py'
-head = '../shapes/ssd128_mobilenet-v1-0.5-condconv-e8-head_1xb8-5e_shapes.py'
 rate = {'optim_wrapper.optimizer.lr': 16e-3}
 arms = {
     'everywhere': dict(config=everywhere, cfg_options={'optim_wrapper.optimizer.lr': 4e-3}),
     'static': dict(config=static, cfg_options=rate),
-    'head': dict(config=head, cfg_options=rate),
     'static_w0.54': dict(
         config=static, cfg_options={**rate, **_base_.widths[54]}, baseline='everywhere'
     ),
