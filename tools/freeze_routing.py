@@ -1,5 +1,5 @@
-"""Freezes a trained network's routing: a static network for each site, as fast as one without
-experts. See docs/sites.md.
+"""Freezes a trained network's routing: a static network, or one for each site, as fast as one
+without experts. See docs/sites.md.
 """
 
 import argparse
@@ -26,8 +26,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file of a network with experts')
     parser.add_argument('checkpoint', type=Path, help='its weights, trained')
     parser.add_argument('--out', type=Path, required=True, help='new folder for the networks')
-    site = parser.add_mutually_exclusive_group(required=True)
-    site.add_argument('--images', metavar='FOLDER', help='of one site; or a glob of images')
+    site = parser.add_mutually_exclusive_group()
+    site.add_argument(
+        '--images',
+        metavar='FOLDER',
+        help="of one site; or a glob of images; default: all of the data set's split",
+    )
     site.add_argument(
         '--group-by',
         metavar='KEY',
@@ -37,7 +41,7 @@ def parse_args() -> argparse.Namespace:
         '--split',
         choices=['val', 'train'],
         default='val',
-        help='with --group-by: whose images, without augmentation (%(default)s)',
+        help='without --images: whose images, without augmentation (%(default)s)',
     )
     parser.add_argument(
         '--only', nargs='+', metavar='VALUE', help='with --group-by: the sites to write'
@@ -65,15 +69,17 @@ def main() -> None:
     from condconv_det.analysis import read_config
     from condconv_det.compat.checkpoints import CheckpointError
     from condconv_det.deploy.images import find_images
-    from condconv_det.deploy.site_images import images_by_key, images_of_folder
+    from condconv_det.deploy.site_images import images_by_key, images_of_folder, images_of_split
     from condconv_det.deploy.sites import freeze_sites
 
     try:
         cfg = read_config(args.config, args.cfg_options)
         if args.images:
             groups = images_of_folder(find_images(args.images))
-        else:
+        elif args.group_by:
             groups = images_by_key(cfg, args.group_by, args.split, args.only)
+        else:
+            groups = {'all': images_of_split(cfg, args.split)}
         sites = freeze_sites(cfg, args.checkpoint, groups, args.out, args.limit, args.renew_norms)
     except (CheckpointError, ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')

@@ -18,11 +18,12 @@ from .agreement import agreement
 from .check import Comparison, Run, compare, open_file, random_images, read_images
 from .exportable import ExportableDetector, check_exportable
 from .merge_experts import merge_experts
-from .site_images import SiteImages, predict, record_routing, some_images
+from .site_images import SiteImages, images_of_split, predict, record_routing
 from .write import SUFFIXES, Say, check_environment, check_format, write_export
 
 # of `merge_experts`, from the largest that is tried to the smallest
 TOLERANCES = (0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01, 0.005)
+MOST_IMAGES = 200  # that experts are merged by
 OPEN_BATCHES = (1, 2, 5)  # that a file for any batch is tried with
 
 
@@ -163,7 +164,7 @@ def _merge(
 
 def _images_to_merge_by(cfg: Config, image_files: Sequence[Path]) -> list[Path]:
     try:
-        files = list(image_files) or some_images(cfg)
+        files = list(image_files) or images_of_split(cfg, limit=MOST_IMAGES)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{error}; or name images with --images') from error
     if len(files) < 2:

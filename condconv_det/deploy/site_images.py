@@ -51,15 +51,15 @@ def images_by_key(
     return {name: files for name, files in found.items() if only is None or name in only}
 
 
-def some_images(cfg: Config, split: str = 'val', limit: int = 200) -> list[Path]:
-    """Images of a config's data set, evenly spaced, at most `limit` of them.
+def images_of_split(cfg: Config, split: str = 'val', limit: int | None = None) -> list[Path]:
+    """The images of a config's data set, or at most `limit` of them, evenly spaced.
 
     Raises:
         ValueError: there is no such data set.
         FileNotFoundError: it is not on disk.
     """
     files = [Path(info['img_path']) for _, infos in _datasets(cfg, split) for info in infos]
-    return files[:: -(-len(files) // limit)]
+    return files if limit is None else files[:: -(-len(files) // limit)]
 
 
 def _datasets(cfg: Config, split: str) -> Iterator[tuple[Any, list[dict[str, Any]]]]:

@@ -107,6 +107,12 @@ def test_a_folder_of_images_is_a_site_with_new_norms(run_tool, out, capsys):
     assert torch.load(out / 'val.pth', weights_only=True)['meta']['frozen']['renewed']
 
 
+def test_one_network_for_all_of_the_validation_set(run_tool, out, capsys):
+    freeze(run_tool, out)
+    assert sorted(path.name for path in out.iterdir()) == ['all.pth', 'all.py']
+    assert re.search(r'^all +12 +0\.\d{3} +0\.\d{3} +\d+\.\d{3}$', capsys.readouterr().out, re.M)
+
+
 def test_some_values_of_the_training_set(run_tool, out, monkeypatch):
     seen = {}
 
@@ -219,7 +225,7 @@ def test_a_folder_with_files_in_it_stays_as_it_is(run_tool):
 @pytest.mark.parametrize(
     'options, says',
     [
-        ((), 'one of the arguments --images --group-by is required'),
+        (('--only', 'fog'), '--only goes with --group-by'),
         ((*BY_DOMAIN, '--images', 'one'), 'not allowed with'),
         (('--images', 'one', '--only', 'fog'), '--only goes with --group-by'),
         ((*BY_DOMAIN, '--limit', '1.5'), 'expected a number from 0 to 1, got 1.5'),
