@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SHAPES = Path(__file__).parents[1] / 'configs' / 'shapes'
 DETECTORS = ('ssd300', 'ssdlite', 'retinanet')
-PLACES = ('late', 'head', 'everywhere')
+PLACES = ('head', 'late', 'everywhere')
 NUM_NAMED = 5  # faults of a kind that are printed
 NO_LEAKS = 'none has one in another split'
 
@@ -48,8 +48,8 @@ def parse_args() -> argparse.Namespace:
         '--experts',
         choices=PLACES,
         default=PLACES[0],
-        help="where they are: late, the paper's backbone layers and SSD's neck; head, its layers "
-        'alone; everywhere, all layers of backbone, neck and head (%(default)s)',
+        help="where they are: head, its layers alone; late, the paper's backbone layers and SSD's "
+        'neck; everywhere, all layers of backbone, neck and head (%(default)s)',
     )
     parser.add_argument(
         '--weights',

@@ -16,8 +16,8 @@ from condconv_det.weights.files import written_whole
 from .sizing import BACKBONE_STRIDES, INPUT_SIZE, Anchors, Schedule, place_anchors, plan_schedule
 
 EXPERTS = 8
-# the paper's backbone layers and SSD's neck, the head alone, and all from the first block on
-PLACES = ('late', 'head', 'everywhere')
+# the head alone, the paper's backbone layers and SSD's neck, and all from the first block on
+PLACES = ('head', 'late', 'everywhere')
 WARM_UP = 100  # steps
 
 
@@ -140,7 +140,7 @@ def write_twins(
     schedule = plan_schedule(prepared.num_images['train'])
     tail = f'1xb{schedule.batch}-{schedule.epochs}e_{name}.py'
     static = out / f'{kind.name}_{tail}'
-    place = '' if experts == PLACES[0] else f'-{experts}'
+    place = '' if experts == 'late' else f'-{experts}'  # the paper's needs no word
     condconv = out / f'{kind.name}-condconv-e{EXPERTS}{place}_{tail}'
     texts = {
         static: _static_text(prepared, kind, schedule, source, start, trained_by),

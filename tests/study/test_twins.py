@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from condconv_det import CondConv2d
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.data.prepare import Prepared
-from condconv_det.study.twins import DETECTORS, check_start, write_twins
+from condconv_det.study.twins import DETECTORS, PLACES, check_start, write_twins
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SPLITS = ('train', 'val', 'test')
@@ -66,14 +66,15 @@ def test_anchors_of_every_detector_overlap_boxes_wherever_they_lie(
         assert best.mean() > 0.6, (side, best.mean(), sizes)
 
 
+@pytest.mark.parametrize('place', PLACES)
 @pytest.mark.parametrize('detector', DETECTORS)
-def test_twins_differ_by_the_switch_and_by_how_it_learns(tmp_path, detector):
+def test_twins_differ_by_the_switch_and_by_how_it_learns(tmp_path, detector, place):
     data = prepared(tmp_path, square(30, 200))
-    static, condconv = map(read, write_twins(data, tmp_path, detector, 'mine', 'mine'))
-    assert condconv.model.backbone.pop('cond_cfg') == EXPERTS
-    if detector != 'retinanet':
-        assert condconv.model.neck.pop('conv_cfg') == dict(EXPERTS, type='CondConv2d')
-        static.model.neck.pop('conv_cfg')
+    static, condconv = map(read, write_twins(data, tmp_path, detector, 'mine', 'mine', None, place))
+    for cfg in (static, condconv):
+        for part in ('backbone', 'neck', 'bbox_head'):
+            cfg.model[part].pop('cond_cfg', None)
+            cfg.model[part].pop('conv_cfg', None)
     assert condconv.optim_wrapper.pop('constructor') == 'CondConvOptimWrapperConstructor'
     assert condconv.optim_wrapper.pop('paramwise_cfg') == dict(
         expert_lr_mult='matched', custom_keys=dict(router=dict(lr_mult=0.1))
@@ -82,9 +83,20 @@ def test_twins_differ_by_the_switch_and_by_how_it_learns(tmp_path, detector):
 
 
 @pytest.mark.parametrize('detector', DETECTORS)
+def test_late_experts_are_the_papers_and_ssds_neck(tmp_path, detector):
+    data = prepared(tmp_path, square(30, 200))
+    _, path = write_twins(data, tmp_path, detector, 'mine', 'mine', experts='late')
+    assert path.name.startswith(f'{DETECTORS[detector].name}-condconv-e8_1xb8')
+    model = read(path).model
+    assert model.backbone.cond_cfg == EXPERTS
+    if detector != 'retinanet':
+        assert model.neck.conv_cfg == dict(EXPERTS, type='CondConv2d')
+
+
+@pytest.mark.parametrize('detector', DETECTORS)
 def test_experts_in_the_head_leave_the_rest_static(tmp_path, shapes_alone, detector):
     data = prepared(tmp_path, square(30, 200))
-    _, path = write_twins(data, tmp_path, detector, 'mine', 'mine', experts='head')
+    _, path = write_twins(data, tmp_path, detector, 'mine', 'mine')
     assert path.name.startswith(f'{DETECTORS[detector].name}-condconv-e8-head_1xb8')
     init_default_scope('mmdet')
     model = MODELS.build(read(path).model)

@@ -60,7 +60,7 @@ def test_it_prints_commands_that_fit_what_it_wrote(make, shapes):
     assert sum(counts) == 19 and f'val: {counts[2]} images' in out
     static, condconv = (
         Path('mine', f'ssd300_mobilenet-v1-0.5{kind}_1xb8-{{}}e_shapes.py')
-        for kind in ('', '-condconv-e8')
+        for kind in ('', '-condconv-e8-head')
     )
     epochs = re.search(r'mine.*-(\d+)e_', out)[1]
     static, condconv = (str(path).format(epochs) for path in (static, condconv))
