@@ -1,7 +1,7 @@
 """Draws what the detectors of a study find in some images of its test set, side by side.
 
     python docs/pictures.py configs/studies/domains_everywhere.py work_dirs/domains_everywhere \
-        static everywhere --out docs/images/domains.jpg
+        static head --out docs/images/domains.jpg
 
 One row an image, one of each group of images, such as a domain; columns: what is there, and what
 each arm's detector of the first seed finds.

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
@@ -29,19 +30,26 @@ def config(tmp_path):
     return load
 
 
+def routed_layers(model):
+    return [name for name, layer in model.named_modules() if isinstance(layer, CondConv2d)]
+
+
+def test_experts_in_the_head_move_as_static_kernels_do(config):
+    cfg = config(SNIPPETS[0])
+    model = MODELS.build(cfg.model)
+    layers = routed_layers(model)
+    assert layers and all(name.startswith('bbox_head.') for name in layers)
+    cfg.optim_wrapper.optimizer.lr = 0.8
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    rates = {id(weight): group['lr'] for group in groups for weight in group['params']}
+    layer = model.get_submodule(layers[0])
+    assert rates[id(layer.weight)] == pytest.approx(0.4)  # SGD's 4/E
+    assert rates[id(layer.router.fc.weight)] == pytest.approx(0.08)
+
+
 def test_one_line_switches_a_backbone(config):
-    model = MODELS.build(config(SNIPPETS[0]).model)
-    assert any(isinstance(layer, CondConv2d) for layer in model.backbone.modules())
-
-
-def test_experts_in_every_layer(config):
     model = MODELS.build(config(SNIPPETS[1]).model)
-    static = [
-        name
-        for name, layer in model.named_modules()
-        if isinstance(layer, torch.nn.Conv2d) and not isinstance(layer, CondConv2d)
-    ]
-    assert static == ['backbone.conv1.conv']  # the stem
+    assert routed_layers(model.backbone)
 
 
 def test_conv_cfg_switches_any_other_detector(config):
