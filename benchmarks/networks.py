@@ -116,7 +116,7 @@ def detector(config: Path | Config) -> nn.Module:
 
 def static_twin(config: Path) -> Path:
     """The file that differs by the switch alone."""
-    return config.with_name(re.sub('-condconv-e[0-9]+(-everywhere)?', '', config.name))
+    return config.with_name(re.sub('-condconv-e[0-9]+(-head|-everywhere)?', '', config.name))
 
 
 def detector_forms(config: Path) -> dict[str, nn.Module]:

@@ -64,7 +64,7 @@ def read(path):
 
 
 def static_twin(path):
-    return path.with_name(re.sub('-condconv-e[0-9]+(-everywhere)?', '', path.name))
+    return path.with_name(re.sub('-condconv-e[0-9]+(-head|-everywhere)?', '', path.name))
 
 
 def shrink(transforms, factor=5):
@@ -147,7 +147,7 @@ def test_each_routed_config_has_a_static_twin_and_each_static_one_a_routed():
 
 
 @pytest.mark.parametrize('path', ROUTED, ids=name)
-def test_a_routed_config_differs_from_its_static_twin_by_the_switch_alone(path):
+def test_a_routed_config_differs_from_its_static_twin_by_the_switch(path):
     num_experts = int(re.search('-condconv-e([0-9]+)', path.name)[1])
     routed, static = read(path), read(static_twin(path))
     switched = 0
@@ -160,6 +160,9 @@ def test_a_routed_config_differs_from_its_static_twin_by_the_switch_alone(path):
             assert value.num_experts == num_experts
             assert plain is None or plain.type == 'Conv2dAdaptivePadding'
     assert switched >= 1
+    if '-head_' in path.name:  # whose kernels move as the static ones do
+        assert routed.optim_wrapper.pop('constructor') == 'CondConvOptimWrapperConstructor'
+        assert routed.optim_wrapper.pop('paramwise_cfg').expert_lr_mult == 'matched'
     assert routed.to_dict() == static.to_dict()
 
 
