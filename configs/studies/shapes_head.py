@@ -1,5 +1,6 @@
 # What is it in the head that helps? Experts there with fewer of them, down to one, which a router
-# can but scale; and the static network with predictors that move four times as far.
+# can but scale; and the static network with predictors that move four times as far. With
+# `head_fixed-routing` all weights stay at 1/2: the static twin, but for how its kernels start.
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static'
@@ -23,4 +24,6 @@ arms = {
     'head': at(head),
     'head_e1': at(head, {'model.bbox_head.cond_cfg.num_experts': 1}),
     'head_e2': at(head, {'model.bbox_head.cond_cfg.num_experts': 2}),
+    # so warm that no logit is left to speak of, nor a gradient
+    'head_fixed-routing': at(head, {'model.bbox_head.cond_cfg.routing': dict(temperature=1e9)}),
 }
