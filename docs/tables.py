@@ -2,8 +2,8 @@
 
 A page says `<!-- study NAME -->`, or `<!-- groups NAME -->` for the mAP of each group of test
 images, and `<!-- end -->`; what stands between is replaced by what `docs/studies/NAME.json` holds,
-a study's `results.json`. The figure, `images/differences.png`, has each difference between a
-CondConv arm and a static one.
+a study's `results.json`. The figure, `images/differences.png`, has what each CondConv arm differs by
+from its static twin.
 With --check nothing is written, and a page that is not up to date is an error.
 """
 
@@ -36,40 +36,51 @@ def filled(page: str, studies: Path) -> str:
     return MARKED.sub(table, page)
 
 
+def placement(arm: str) -> str:
+    """Where an arm has its experts, by its name."""
+    if arm.startswith('head'):
+        return "in the head's predictors alone"
+    if arm.startswith('everywhere'):
+        return 'in every layer'
+    return 'in late layers and the head' if 'head' in arm else 'in backbone and neck'
+
+
 def draw_differences(studies: dict[str, Results], out: Path) -> None:
-    """Draws differences between CondConv and static arms, with their intervals, into a PNG.
+    """Draws what CondConv arms differ by from static ones on test, with the intervals, into a PNG.
 
     Args:
         studies: results by name; arms whose names begin with `static` are.
         out: the PNG.
     """
     rows = [
-        (f'{name}: {row.arm} to {row.baseline}', row.differences)
+        (placement(row.arm), f'{name}: {row.arm} ({len(row.maps["test"])})', difference)
         for name, results in studies.items()
         for row in results.rows
-        if row.differences['test']
-        and row.arm.startswith('static') != row.baseline.startswith('static')
+        if (difference := row.differences['test'])
+        and not row.arm.startswith('static')
+        and row.baseline.startswith('static')
     ]
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.45 * len(rows)), layout='constrained')
-    for split, color, offset in (('val', 'tab:blue', -0.12), ('test', 'tab:orange', 0.12)):
-        found = [differences[split] for _, differences in rows]
+    places = sorted({place for place, _, _ in rows}, reverse=True)
+    rows.sort(key=lambda row: (places.index(row[0]), -row[2].mean))
+    figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(rows)), layout='constrained')
+    for place in places:
+        own = [(at, found) for at, (where, _, found) in enumerate(rows) if where == place]
         axes.errorbar(
-            [each.mean for each in found],
-            [place + offset for place in range(len(rows))],
+            [found.mean for _, found in own],
+            [at for at, _ in own],
             xerr=[
-                [each.mean - each.low for each in found],
-                [each.high - each.mean for each in found],
+                [found.mean - found.low for _, found in own],
+                [found.high - found.mean for _, found in own],
             ],
             fmt='o',
-            color=color,
-            label=split,
+            label=f'experts {place}',
             capsize=3,
         )
     axes.axvline(0, color='black', lw=0.8)
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-    axes.invert_yaxis()
-    axes.set_xlabel('difference of mAP, with the 95 percent interval')
-    axes.legend()
+    axes.set_yticks(range(len(rows)), [name for _, name, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel('test mAP less that of the static twin, with the 95 percent interval')
+    axes.legend(loc='lower right')
     with written_whole(out) as partial:
         figure.savefig(partial, format='png', dpi=100)
     plt.close(figure)
