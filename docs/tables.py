@@ -2,8 +2,8 @@
 
 A page says `<!-- study NAME -->`, or `<!-- groups NAME -->` for the mAP of each group of test
 images, and `<!-- end -->`; what stands between is replaced by what `docs/studies/NAME.json` holds,
-a study's `results.json`. The figure, `images/differences.png`, has what each CondConv arm differs by
-from its static twin.
+a study's `results.json`. The figure, `images/differences.png`, has what each CondConv arm differs
+by from its static twin.
 With --check nothing is written, and a page that is not up to date is an error.
 """
 

@@ -1,4 +1,5 @@
-# Nine visibly different domains, 1,868 photographs and scans, in data/domains; see docs/measured/domains.md.
+# Nine visibly different domains, 1,868 photographs and scans, in data/domains: see
+# docs/measured/domains.md.
 data_root = 'data/domains/'
 metainfo = dict(
     classes=(
