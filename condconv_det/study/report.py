@@ -246,19 +246,24 @@ def to_markdown(results: Results) -> str:
         cells.append(f'{1e3 * row.image_seconds:.1f} ms')
         cells.append(f'{row.training_seconds / 60:.1f} min')
         lines.append(f'| {" | ".join(cells)} |')
-    seeds = ', '.join(map(str, results.seeds))
-    lines += [
-        '',
-        f'{results.length} {results.unit}, seeds {seeds}. mAP: mean ± standard deviation over the '
-        'seeds. In brackets: 95 percent interval of the difference, by a bootstrap over images '
-        'and seeds.',
-    ]
+    lines += ['', _how_it_was_measured(results)]
     done = {row.arm: row.maps[SPLITS[0]] for row in results.rows}
     for arm in results.arms:
         missing = [str(seed) for seed in results.seeds if seed not in done.get(arm, {})]
         if missing:
             lines.append(f'\nMissing: {arm}, seed {", ".join(missing)}.')
     return '\n'.join(lines) + '\n'
+
+
+def _how_it_was_measured(results: Results) -> str:
+    length = f'{results.length} {results.unit.removesuffix("s" if results.length == 1 else "")}'
+    interval = 'In brackets: 95 percent interval of the difference, by a bootstrap over images'
+    if len(results.seeds) == 1:
+        return f'{length}, seed {results.seeds[0]}. {interval}; of other seeds it says nothing.'
+    return (
+        f'{length}, seeds {", ".join(map(str, results.seeds))}. mAP: mean ± standard deviation '
+        f'over the seeds. {interval} and seeds.'
+    )
 
 
 def groups_to_markdown(results: Results, split: str) -> str:

@@ -63,6 +63,15 @@ def test_what_is_missing_is_named():
     assert 'Missing: static' not in table
 
 
+def test_of_one_training_each_the_table_says_that_the_interval_is_over_images():
+    rows = [row('static', 'static', {3: 0.4})]
+    results = Results('static', [3], 1, 'epochs', ['static'], rows)
+    assert to_markdown(results).splitlines()[-1] == (
+        '1 epoch, seed 3. In brackets: 95 percent interval of the difference, by a bootstrap over '
+        'images; of other seeds it says nothing.'
+    )
+
+
 def test_groups_of_images_have_a_table_of_their_own():
     results = results_of(row('static', 'static', {0: 0.4}), row('e8', 'static', {0: 0.5}))
     header, _, *lines = groups_to_markdown(results, 'test').splitlines()
