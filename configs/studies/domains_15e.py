@@ -1,6 +1,7 @@
 # Nine domains, short: as domains_everywhere.py, but fifteen epochs, with a static network at twice
 # the rate, and with experts in the head alone, the other kernels moving as far as experts do. In
-# `head_matched` all learns as in the static network, but for the routers.
+# `head_matched` all learns as in the static network, but for the routers. Beside it stand static
+# networks of the same multiply-adds, and of about the same time per image on a CPU.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -22,10 +23,29 @@ def at(config, rate, options={}):
     return dict(config=config, cfg_options=options)
 
 
+def width(percent):
+    channels = [round(percent / 100 * number) for number in (256, 512, 1024, 512, 512)]
+    return {
+        'model.backbone.widen_factor': percent / 100,
+        'model.neck.in_channels': channels[:3],
+        'model.neck.out_channels': channels,
+        'model.bbox_head.in_channels': channels,
+    }
+
+
+same_madds = dict(
+    to='head_matched_lr0.008',
+    by='multiply_adds',
+    variants=[width(percent) for percent in range(25, 30)],
+)
 arms = {
     'static_lr0.008': at(static, 8e-3),
     'everywhere_lr0.002': at(everywhere, 2e-3),
     'static_lr0.016': at(static, 16e-3),
     'head_lr0.002': at(static, 2e-3, _base_.head),
     'head_matched_lr0.008': at(head, 8e-3),
+    'static_same-madds_lr0.008': dict(
+        at(static, 8e-3), baseline='head_matched_lr0.008', equal_cost=same_madds
+    ),
+    'static_w0.36_lr0.008': dict(at(static, 8e-3, width(36)), baseline='head_matched_lr0.008'),
 }
