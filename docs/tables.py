@@ -52,16 +52,17 @@ def draw_differences(studies: dict[str, Results], out: Path) -> None:
         studies: results by name; arms whose names begin with `static` are.
         out: the PNG.
     """
-    rows = [
-        (placement(row.arm), f'{name}: {row.arm} ({len(row.maps["test"])})', difference)
-        for name, results in studies.items()
-        for row in results.rows
-        if (difference := row.differences['test'])
-        and not row.arm.startswith('static')
-        and row.baseline.startswith('static')
-    ]
-    places = sorted({place for place, _, _ in rows}, reverse=True)
-    rows.sort(key=lambda row: (places.index(row[0]), -row[2].mean))
+    rows = {}
+    for name, results in studies.items():
+        for row in results.rows:
+            difference = row.differences['test']
+            routed = not row.arm.startswith('static') and row.baseline.startswith('static')
+            if difference and routed:
+                label = f'{name}: {row.arm} ({len(row.maps["test"])})'
+                # trainings that several studies share are drawn once
+                rows.setdefault(difference, (placement(row.arm), label, difference))
+    places = sorted({place for place, _, _ in rows.values()}, reverse=True)
+    rows = sorted(rows.values(), key=lambda row: (places.index(row[0]), -row[2].mean))
     figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(rows)), layout='constrained')
     for place in places:
         own = [(at, found) for at, (where, _, found) in enumerate(rows) if where == place]
@@ -80,7 +81,7 @@ def draw_differences(studies: dict[str, Results], out: Path) -> None:
     axes.set_yticks(range(len(rows)), [name for _, name, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel('test mAP less that of the static twin, with the 95 percent interval')
-    axes.legend(loc='lower right')
+    figure.legend(loc='outside upper center', ncols=2)
     with written_whole(out) as partial:
         figure.savefig(partial, format='png', dpi=100)
     plt.close(figure)

@@ -25,5 +25,7 @@ arms = {
     'head_e1': at(head, {'model.bbox_head.cond_cfg.num_experts': 1}),
     'head_e2': at(head, {'model.bbox_head.cond_cfg.num_experts': 2}),
     # so warm that no logit is left to speak of, nor a gradient
-    'head_fixed-routing': at(head, {'model.bbox_head.cond_cfg.routing': dict(temperature=1e9)}),
+    'head_fixed-routing': dict(
+        at(head, {'model.bbox_head.cond_cfg.routing': dict(temperature=1e9)}), baseline='head'
+    ),
 }
