@@ -16,20 +16,12 @@ static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 condconv = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8_1xb8-25e_domains.py'
 
 
-def width(factor):
-    channels = [round(factor * number) for number in (256, 512, 1024, 512, 512)]
-    return {
-        'train_dataloader.batch_size': 32,
-        'model.backbone.widen_factor': factor,
-        'model.neck.in_channels': channels[:3],
-        'model.neck.out_channels': channels,
-        'model.bbox_head.in_channels': channels,
-    }
-
-
-quarter = width(0.25)
+batch = {'train_dataloader.batch_size': 32}
+quarter = {**_base_.domains_widths[25], **batch}
 early = {**quarter, **_base_.early}
-widths = [width(factor / 100) for factor in (*range(25, 32), *range(32, 60, 2))]
+widths = [
+    {**width, **batch} for width in (*_base_.domains_widths[25:32], *_base_.domains_widths[32:60:2])
+]
 arms = {
     'static': dict(config=static, cfg_options=quarter),
     'early': dict(config=condconv, cfg_options=early, learning_rates=quartered),

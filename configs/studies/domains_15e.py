@@ -23,21 +23,6 @@ def at(config, rate, options={}):
     return dict(config=config, cfg_options=options)
 
 
-def width(percent):
-    channels = [round(percent / 100 * number) for number in (256, 512, 1024, 512, 512)]
-    return {
-        'model.backbone.widen_factor': percent / 100,
-        'model.neck.in_channels': channels[:3],
-        'model.neck.out_channels': channels,
-        'model.bbox_head.in_channels': channels,
-    }
-
-
-same_madds = dict(
-    to='head_matched_lr0.008',
-    by='multiply_adds',
-    variants=[width(percent) for percent in range(25, 30)],
-)
 arms = {
     'static_lr0.008': at(static, 8e-3),
     'everywhere_lr0.002': at(everywhere, 2e-3),
@@ -45,7 +30,15 @@ arms = {
     'head_lr0.002': at(static, 2e-3, _base_.head),
     'head_matched_lr0.008': at(head, 8e-3),
     'static_same-madds_lr0.008': dict(
-        at(static, 8e-3), baseline='head_matched_lr0.008', equal_cost=same_madds
+        at(static, 8e-3),
+        baseline='head_matched_lr0.008',
+        equal_cost=dict(
+            to='head_matched_lr0.008',
+            by='multiply_adds',
+            variants=_base_.domains_widths[25:30],
+        ),
     ),
-    'static_w0.36_lr0.008': dict(at(static, 8e-3, width(36)), baseline='head_matched_lr0.008'),
+    'static_w0.36_lr0.008': dict(
+        at(static, 8e-3, _base_.domains_widths[36]), baseline='head_matched_lr0.008'
+    ),
 }

@@ -34,14 +34,17 @@ fast_everywhere = {
         }
     )
 }
-# the static network of shapes, as many percent wide as its place in the list says
-widths = [
-    {
-        'model.backbone.widen_factor': percent / 100,
-        'model.neck.in_channels': channels[:3],
-        'model.neck.out_channels': channels,
-        'model.bbox_head.in_channels': channels,
-    }
-    for percent in range(101)
-    for channels in [[round(percent / 100 * number) for number in (256, 512, 1024, 512, 256)]]
-]
+# static networks of shapes and of nine domains, as many percent wide as their place in the list
+widths, domains_widths = (
+    [
+        {
+            'model.backbone.widen_factor': percent / 100,
+            'model.neck.in_channels': channels[:3],
+            'model.neck.out_channels': channels,
+            'model.bbox_head.in_channels': channels,
+        }
+        for percent in range(101)
+        for channels in [[round(percent / 100 * number) for number in (256, 512, 1024, 512, last)]]
+    ]
+    for last in (256, 512)
+)
