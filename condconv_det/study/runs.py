@@ -7,7 +7,7 @@ from pathlib import Path
 from condconv_det.weights.files import written_whole
 
 from .plan import SPLITS, Study, named
-from .work_dirs import CHECKPOINTS, is_trained, read_metrics
+from .work_dirs import CHECKPOINTS, is_trained, read_metrics, trained_length
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Run:
     def measured(self, split: str) -> float:
         """The metric on a split of a run that is done; 0 where nothing was detected."""
         return read_metrics(self.work_dir / split).get(self.metric, 0)
+
+    @property
+    def trained_part(self) -> float:
+        """How much of the training is saved, of 1."""
+        return min(1, trained_length(self.work_dir) / self.length)
 
     def commands(self) -> list[tuple[str, ...]]:
         """What is left to do: command lines of tools/, without their folder."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class Trainings:
         left = [run for run in runs if not run.is_done]
         done = len(runs) - len(left)
         self.say(f'{len(runs)} runs, {done} of them done before')
+        work = {run: 1 - run.trained_part for run in left}
         began = time.monotonic()
         failed: dict[Run, str] = {}
         futures: dict[Run, Future] = {}
@@ -74,18 +75,16 @@ class Trainings:
                     start = futures.get(run.start)
                     futures[run] = pool.submit(self._carry_out, run, start)
                 of_future = {future: run for run, future in futures.items()}
-                for ended, future in enumerate(as_completed(of_future), 1):
-                    run = of_future[future]
+                for ended, future in enumerate(as_completed(list(of_future)), 1):
+                    run = of_future.pop(future)
                     try:
                         result = future.result()
                     except RunFailed as error:
                         failed[run] = str(error)
                         result = f'FAILED {error}'
-                    elapsed = (time.monotonic() - began) / 60
-                    to_go = elapsed / ended * (len(left) - ended)
                     self.say(
                         f'[{done + ended}/{len(runs)}] {run.name}: {result}\n'
-                        f'  {elapsed:.1f} minutes gone, about {to_go:.0f} to go'
+                        f'  {_times((time.monotonic() - began) / 60, work, of_future.values())}'
                     )
             except BaseException:  # or the pool would wait for what is left
                 self._stop()
@@ -139,3 +138,18 @@ class Trainings:
             self.stopped = True
             for process in list(self.processes):  # which their threads empty
                 process.terminate()
+
+
+def _times(minutes: float, work: Mapping[Run, float], left: Collection[Run]) -> str:
+    """The time gone and, by the trainings that took it, the time to go.
+
+    Args:
+        minutes: since the runs began.
+        work: the part of its training that each run lacked then, of 1.
+        left: the runs that have not ended.
+    """
+    to_go = sum(work[run] for run in left)
+    ended = sum(work.values()) - to_go
+    # of a run that had only its tests to do nothing follows for trainings
+    estimate = f', about {minutes * to_go / ended:.0f} to go' if ended else ''
+    return f'{minutes:.1f} minutes gone{estimate}'

@@ -1,6 +1,7 @@
 """What a training's folders tell: whether it ended, and what was measured after it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,13 @@ def is_trained(checkpoint: Path) -> bool:
     """Whether a checkpoint, such as `epoch_60.pth`, is whole and its training's last."""
     last = checkpoint.with_name('last_checkpoint')  # written when the checkpoint is whole
     return last.exists() and Path(last.read_text()).name == checkpoint.name
+
+
+def trained_length(work_dir: Path) -> int:
+    """After how many epochs or iterations a training was saved last; 0 if it never was."""
+    last = work_dir / 'last_checkpoint'
+    named = re.search(r'_(\d+)\.pth$', last.read_text() if last.exists() else '')
+    return int(named[1]) if named else 0
 
 
 def read_metrics(work_dir: Path) -> dict[str, float] | None:

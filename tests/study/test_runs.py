@@ -103,12 +103,14 @@ def test_a_first_training_starts_from_the_other_arm_and_one_goes_on_from_its_own
         f'{tmp_path}/warm/config_val.py',
         f'{tmp_path}/warm/config.py',
     ]
+    assert run.trained_part == 0
     run.work_dir.mkdir(parents=True)
     (run.work_dir / 'last_checkpoint').write_text(f'{run.work_dir}/epoch_2.pth')
+    assert run.trained_part == 2 / 3
     train, *_ = run.commands()
     assert '--resume' in train and not any(word.startswith('load_from') for word in train)
     (run.work_dir / 'last_checkpoint').write_text(f'{run.work_dir}/epoch_3.pth')
-    assert run.commands() == tests
+    assert run.commands() == tests and run.trained_part == 1
 
 
 def test_a_measurement_that_a_kill_cut_short_is_made_again(tmp_path):

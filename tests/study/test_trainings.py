@@ -4,11 +4,12 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from condconv_det.study.runs import Run
-from condconv_det.study.trainings import Trainings
+from condconv_det.study.trainings import Trainings, _times
 
 EPOCHS = 2
 TRAIN = """
@@ -120,6 +121,15 @@ def test_each_run_is_trained_and_tested_once(begin, out):
     assert said == ['3 runs, 3 of them done before'] and len(trained(out)) == 6
 
 
+def test_the_time_to_go_is_that_of_the_trainings_that_are_left():
+    runs = [Run('plain', seed, EPOCHS, Path('out')) for seed in range(4)]
+    only_tested, half_trained, *whole = runs
+    work = {only_tested: 0, half_trained: 0.5, **dict.fromkeys(whole, 1)}
+    assert _times(2, work, runs[1:]) == '2.0 minutes gone'
+    assert _times(10, work, whole) == '10.0 minutes gone, about 40 to go'
+    assert _times(30, work, whole[1:]) == '30.0 minutes gone, about 20 to go'
+
+
 def test_runs_that_the_first_ones_decide_on_are_carried_out_after_them(begin, out):
     """As a study's other seeds are, once its learning rates are chosen."""
     trainings, _ = begin()
@@ -129,7 +139,7 @@ def test_runs_that_the_first_ones_decide_on_are_carried_out_after_them(begin, ou
     assert trained(out) == [f'plain-seed{seed} {epoch}' for seed in (0, 1) for epoch in (1, 2)]
 
 
-def test_several_run_at_a_time(begin, out):
+def test_several_run_at_a_times(begin, out):
     trainings, _ = begin(jobs=2)
     with trainings:
         assert not trainings.carry_out([Run('meets', seed, EPOCHS, out) for seed in (0, 1)])
