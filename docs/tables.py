@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from condconv_det.analysis.curves import plt
-from condconv_det.study.report import Results, groups_to_markdown, to_markdown
+from condconv_det.study.report import Difference, Results, groups_to_markdown, to_markdown
 from condconv_det.weights.files import written_whole
 
 DOCS = Path(__file__).parent
@@ -45,12 +45,15 @@ def placement(arm: str) -> str:
     return 'in late layers and the head' if 'head' in arm else 'in backbone and neck'
 
 
-def draw_differences(studies: dict[str, Results], out: Path) -> None:
-    """Draws what CondConv arms differ by from static ones on test, with the intervals, into a PNG.
+def found_differences(studies: dict[str, Results]) -> list[tuple[str, str, Difference]]:
+    """What each CondConv arm differs by from its static baseline on test.
 
     Args:
-        studies: results by name; arms whose names begin with `static` are.
-        out: the PNG.
+        studies: results by name; arms whose names begin with `static` are static.
+
+    Returns:
+        Placement, label and difference; placements together, the largest difference of each first.
+        A training that several studies share is there once.
     """
     rows = {}
     for name, results in studies.items():
@@ -59,10 +62,16 @@ def draw_differences(studies: dict[str, Results], out: Path) -> None:
             routed = not row.arm.startswith('static') and row.baseline.startswith('static')
             if difference and routed:
                 label = f'{name}: {row.arm} ({len(row.maps["test"])})'
-                # trainings that several studies share are drawn once
                 rows.setdefault(difference, (placement(row.arm), label, difference))
-    places = sorted({place for place, _, _ in rows.values()}, reverse=True)
-    rows = sorted(rows.values(), key=lambda row: (places.index(row[0]), -row[2].mean))
+    # sorts are stable
+    by_size = sorted(rows.values(), key=lambda row: row[2].mean, reverse=True)
+    return sorted(by_size, key=lambda row: row[0], reverse=True)
+
+
+def draw_differences(studies: dict[str, Results], out: Path) -> None:
+    """Draws them, with their intervals, into a PNG."""
+    rows = found_differences(studies)
+    places = list(dict.fromkeys(place for place, _, _ in rows))
     figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(rows)), layout='constrained')
     for place in places:
         own = [(at, found) for at, (where, _, found) in enumerate(rows) if where == place]
