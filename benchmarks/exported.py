@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from benchmarks.int8 import quantize_mixing
-from benchmarks.networks import two_routings
+from benchmarks.networks import CONFIGS, static_twin, two_routings
 from benchmarks.timing import ratio, spread
 from condconv_det.analysis import image_size, read_config
 from condconv_det.analysis.configs import build_model
@@ -50,14 +50,14 @@ from condconv_det.deploy.runtimes import RUNTIMES, check_runtime, open_onnx
 from condconv_det.deploy.write import check_environment, write_export
 from condconv_det.weights.files import written_whole
 
-CONFIGS = Path(__file__).parents[1] / 'configs'
-# with '' in the braces the static twin's config
 NETWORKS = {
-    'SSD128-0.5': 'shapes/ssd128_mobilenet-v1-0.5{}_1xb8-5e_shapes.py',
-    'SSD300-0.5': 'ssd/ssd300_mobilenet-v1-0.5{}_8xb128-20k_coco.py',
-    'SSD300-1.0': 'ssd/ssd300_mobilenet-v1{}_8xb128-20k_coco.py',
-    'SSDLite-MobileNetV2': 'ssd/ssdlite_mobilenet-v2-scratch{}_8xb24-600e_coco.py',
-    'RetinaNet-EfficientNet-B0': 'bccd/retinanet_effb0{}_1xb8-60e_bccd.py',
+    'SSD128-0.5': 'shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py',
+    'SSD128-0.5-head': 'shapes/ssd128_mobilenet-v1-0.5-condconv-e8-head_1xb8-5e_shapes.py',
+    'SSD192-0.25-head': 'domains/ssd192_mobilenet-v1-0.25-condconv-e8-head_1xb8-25e_domains.py',
+    'SSD300-0.5': 'ssd/ssd300_mobilenet-v1-0.5-condconv-e8_8xb128-20k_coco.py',
+    'SSD300-1.0': 'ssd/ssd300_mobilenet-v1-condconv-e8_8xb128-20k_coco.py',
+    'SSDLite-MobileNetV2': 'ssd/ssdlite_mobilenet-v2-scratch-condconv-e8_8xb24-600e_coco.py',
+    'RetinaNet-EfficientNet-B0': 'bccd/retinanet_effb0-condconv-e8_1xb8-60e_bccd.py',
 }
 STATIC, FROZEN, MERGED, MERGED_CPU, ROUTED, ROUTED_CPU, HALF, INT8 = FILES = (
     'static',
@@ -75,13 +75,17 @@ KEYS = ('network', 'threads', 'runtime', 'file')
 def write_files(config: str, folder: Path) -> dict[str, Path]:
     """Writes a network's files, each for one image and without NMS, by what they are.
 
+    Args:
+        config: of the CondConv network, in `configs`; its static twin's is beside it.
+        folder: for the files.
+
     Raises:
         ValueError: a file of float32 computes something else than PyTorch.
     """
     torch.manual_seed(0)
     models, size = {}, None
-    for name, switch in ((STATIC, ''), (ROUTED, '-condconv-e8')):
-        cfg = read_config(CONFIGS / config.format(switch))
+    for name, path in ((STATIC, static_twin(CONFIGS / config)), (ROUTED, CONFIGS / config)):
+        cfg = read_config(path)
         models[name] = build_model(cfg)
         divisor = models[name].data_preprocessor.pad_size_divisor
         size = tuple(-(-side // divisor) * divisor for side in image_size(cfg))
