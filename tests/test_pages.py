@@ -16,17 +16,20 @@ PAGES = sorted(
 TABLES = runpy.run_path(str(ROOT / 'docs' / 'tables.py'))
 
 
+def without_code(text):
+    return re.sub(r'```.+?```', '', text, flags=re.DOTALL)
+
+
 def anchors(page):
     """Those of a page's titles, as GitHub makes them."""
-    titles = re.findall(r'^#+ (.+)$', page.read_text(), flags=re.MULTILINE)
+    titles = re.findall(r'^#+ (.+)$', without_code(page.read_text()), flags=re.MULTILINE)
     plain = (re.sub(r'[^\w\- ]', '', re.sub(r'\[(.+?)\]\(.+?\)', r'\1', title)) for title in titles)
     return {title.lower().replace(' ', '-') for title in plain}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    text = re.sub(r'```.+?```', '', page.read_text(), flags=re.DOTALL)
-    for link in re.findall(r'\]\(([^)\s]+)\)', text):
+    for link in re.findall(r'\]\(([^)\s]+)\)', without_code(page.read_text())):
         if '://' in link:
             continue
         path, _, anchor = link.partition('#')

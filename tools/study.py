@@ -52,6 +52,7 @@ def choose_rates(
 
     grid = study.at_all_rates()
     runs = plan_runs(grid, args.out)
+    trainings.say('learning rates first, by one seed; the other seeds come after them')
     failed = trainings.carry_out(runs)
     (args.out / 'learning_rates').mkdir(exist_ok=True)
     table, _ = write_report(grid, runs, args.out / 'learning_rates', args.resamples)

@@ -238,9 +238,12 @@ def to_markdown(results: Results) -> str:
         cells = [row.arm]
         cells += [_mean_and_deviation(list(row.maps[split].values())) for split in SPLITS]
         for split in SPLITS:
-            cell = _signed(row.differences[split])
-            if row.differences[split] and row.baseline != results.baseline:
+            difference = row.differences[split]
+            cell = _signed(difference)
+            if difference and row.baseline != results.baseline:
                 cell += f' to {row.baseline}'
+            if difference and difference.seeds < len(results.seeds):
+                cell += f' ({_count(difference.seeds, "seeds")})'
             cells.append(cell)
         cells += [f'{row.parameters / 1e6:.1f} M', f'{row.multiply_adds / 1e6:.0f} M']
         cells.append(f'{1e3 * row.image_seconds:.1f} ms')
@@ -256,14 +259,20 @@ def to_markdown(results: Results) -> str:
 
 
 def _how_it_was_measured(results: Results) -> str:
-    length = f'{results.length} {results.unit.removesuffix("s" if results.length == 1 else "")}'
+    length = _count(results.length, results.unit)
     interval = 'In brackets: 95 percent interval of the difference, by a bootstrap over images'
     if len(results.seeds) == 1:
         return f'{length}, seed {results.seeds[0]}. {interval}; of other seeds it says nothing.'
+    seeds = {found.seeds for row in results.rows for found in row.differences.values() if found}
+    of_one = '; of one seed, over images alone' if 1 in seeds else ''
     return (
         f'{length}, seeds {", ".join(map(str, results.seeds))}. mAP: mean ± standard deviation '
-        f'over the seeds. {interval} and seeds.'
+        f'over the seeds. {interval} and seeds{of_one}.'
     )
+
+
+def _count(number: int, unit: str) -> str:
+    return f'{number} {unit.removesuffix("s") if number == 1 else unit}'
 
 
 def groups_to_markdown(results: Results, split: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from condconv_det.weights.files import written_whole
@@ -143,7 +144,8 @@ def write_configs(study: Study, out: Path) -> None:
         texts[path] = start + arm.cfg.pretty_text
         texts[config_file(out, arm.name, 'val')] = start + on_val.pretty_text
         if list(path.parent.glob('seed*')) and path.read_text() != texts[path]:
-            pairs = zip(path.read_text().splitlines(), texts[path].splitlines())
+            lines = (text.splitlines() for text in (path.read_text(), texts[path]))
+            pairs = zip_longest(*lines, fillvalue='')
             before, now = next((pair for pair in pairs if pair[0] != pair[1]), ('', ''))
             raise ValueError(
                 f'{path.parent} holds trainings with {before.strip()!r}, where the study now says '

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -63,8 +63,8 @@ class Trainings:
         """Carries out runs, each after the one it starts from; returns why some failed."""
         left = [run for run in runs if not run.is_done]
         done = len(runs) - len(left)
-        self.say(f'{len(runs)} runs, {done} of them done before')
-        work = {run: 1 - run.trained_part for run in left}
+        self.say(f'{len(runs)} runs, done before: {done}')
+        work, took = {run: 1 - run.trained_part for run in left}, {}
         began = time.monotonic()
         failed: dict[Run, str] = {}
         futures: dict[Run, Future] = {}
@@ -75,24 +75,26 @@ class Trainings:
                     start = futures.get(run.start)
                     futures[run] = pool.submit(self._carry_out, run, start)
                 of_future = {future: run for run, future in futures.items()}
-                for ended, future in enumerate(as_completed(list(of_future)), 1):
-                    run = of_future.pop(future)
+                for ended, future in enumerate(as_completed(of_future), 1):
+                    run = of_future[future]
                     try:
-                        result = future.result()
+                        took[run] = future.result()
+                        measured = [f'{split} mAP {run.measured(split):.3f}' for split in SPLITS]
+                        result = f'{", ".join(measured)}, {took[run]:.1f} minutes'
                     except RunFailed as error:
                         failed[run] = str(error)
                         result = f'FAILED {error}'
                     self.say(
                         f'[{done + ended}/{len(runs)}] {run.name}: {result}\n'
-                        f'  {_times((time.monotonic() - began) / 60, work, of_future.values())}'
+                        f'  {_times((time.monotonic() - began) / 60, work, took, self.jobs)}'
                     )
             except BaseException:  # or the pool would wait for what is left
                 self._stop()
                 raise
         return failed
 
-    def _carry_out(self, run: Run, start: Future | None) -> str:
-        """A run's trainings and tests that are left; returns what they measured."""
+    def _carry_out(self, run: Run, start: Future | None) -> float:
+        """A run's training and tests, as far as they are left; returns the minutes they took."""
         if start is not None and start.exception():
             raise RunFailed(f'since it starts from {run.start.name}, which failed')
         began = time.monotonic()
@@ -103,8 +105,7 @@ class Trainings:
         for checkpoint in run.work_dir.glob(CHECKPOINTS[run.unit].format('*')):
             if checkpoint != run.checkpoint:
                 checkpoint.unlink()
-        metrics = [f'{split} mAP {run.measured(split):.3f}' for split in SPLITS]
-        return f'{", ".join(metrics)}, {(time.monotonic() - began) / 60:.1f} minutes'
+        return (time.monotonic() - began) / 60
 
     def _call(self, command: list[str], log: Path) -> None:
         """Runs a command with its output behind the log's.
@@ -140,16 +141,18 @@ class Trainings:
                 process.terminate()
 
 
-def _times(minutes: float, work: Mapping[Run, float], left: Collection[Run]) -> str:
-    """The time gone and, by the trainings that took it, the time to go.
+def _times(minutes: float, work: Mapping[Run, float], took: Mapping[Run, float], jobs: int) -> str:
+    """The time gone and, by the trainings that came to their end, the time to go.
 
     Args:
         minutes: since the runs began.
         work: the part of its training that each run lacked then, of 1.
-        left: the runs that have not ended.
+        took: minutes of each run that came to its end.
+        jobs: how many run at a time.
     """
-    to_go = sum(work[run] for run in left)
-    ended = sum(work.values()) - to_go
-    # of a run that had only its tests to do nothing follows for trainings
-    estimate = f', about {minutes * to_go / ended:.0f} to go' if ended else ''
-    return f'{minutes:.1f} minutes gone{estimate}'
+    trained = [run for run in took if work[run]]  # others had only their tests to do
+    if not trained:
+        return f'{minutes:.1f} minutes gone'
+    whole = sum(took[run] for run in trained) / sum(work[run] for run in trained)
+    to_go = whole * sum(work.values()) / jobs - minutes
+    return f'{minutes:.1f} minutes gone, about {max(0, to_go):.0f} to go'

@@ -52,13 +52,17 @@ def test_a_row_has_mean_deviation_difference_and_cost():
         f'| e8 | 0.440 ± 0.014 | 0.220 ± 0.007 | +0.030 [-0.011, +0.050] |  | {cost}',
         f'| warm | 0.440 ± 0.014 | 0.220 ± 0.007 | -0.002 [-0.010, +0.020] to e8 |  | {cost}',
     ]
-    assert '15 epochs, seeds 0, 1.' in lines[4] and 'Missing' not in '\n'.join(lines)
+    assert lines[4].startswith('15 epochs, seeds 0, 1.') and lines[4].endswith('images and seeds.')
+    assert 'Missing' not in '\n'.join(lines)
 
 
 def test_what_is_missing_is_named():
-    rows = [row('static', 'static', {0: 0.4, 1: 0.42}), row('e8', 'static', {1: 0.45})]
+    e8 = row('e8', 'static', {1: 0.45}, Difference(0.03, -0.01, 0.05, 1))
+    rows = [row('static', 'static', {0: 0.4, 1: 0.42}), e8]
     table = to_markdown(results_of(*rows, arms=['e16']))
-    assert '| e8 | 0.450 | 0.225 |' in table  # one seed has no deviation
+    # one seed has no deviation
+    assert '| e8 | 0.450 | 0.225 | +0.030 [-0.010, +0.050] (1 seed) |' in table
+    assert 'images and seeds; of one seed, over images alone.' in table
     assert 'Missing: e8, seed 0.' in table and 'Missing: e16, seed 0, 1.' in table
     assert 'Missing: static' not in table
 

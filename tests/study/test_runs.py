@@ -148,7 +148,11 @@ def test_a_study_that_changed_is_refused_once_it_has_trained(read, tmp_path):
     arms = f"dict(static=dict({STATIC}, start_from='other'), other={STATIC})"
     with pytest.raises(ValueError, match="now says '# starts from other'"):
         write_configs(read(epochs='4', arms=arms), tmp_path)
-    assert Config.fromfile(config_file(tmp_path, 'static')).train_cfg.max_epochs == 4
+    config = config_file(tmp_path, 'static')
+    assert Config.fromfile(config).train_cfg.max_epochs == 4
+    config.write_text(config.read_text() + '\nwork_dir = 1\n')
+    with pytest.raises(ValueError, match="with 'work_dir = 1', where the study now says ''"):
+        write_configs(read(epochs='4'), tmp_path)
 
 
 def test_figures_of_an_earlier_training_are_measured_again(tmp_path):

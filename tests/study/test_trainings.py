@@ -118,16 +118,20 @@ def test_each_run_is_trained_and_tested_once(begin, out):
     trainings, said = begin()
     with trainings:
         assert trainings.carry_out(runs) == {}
-    assert said == ['3 runs, 3 of them done before'] and len(trained(out)) == 6
+    assert said == ['3 runs, done before: 3'] and len(trained(out)) == 6
 
 
 def test_the_time_to_go_is_that_of_the_trainings_that_are_left():
     runs = [Run('plain', seed, EPOCHS, Path('out')) for seed in range(4)]
     only_tested, half_trained, *whole = runs
     work = {only_tested: 0, half_trained: 0.5, **dict.fromkeys(whole, 1)}
-    assert _times(2, work, runs[1:]) == '2.0 minutes gone'
-    assert _times(10, work, whole) == '10.0 minutes gone, about 40 to go'
-    assert _times(30, work, whole[1:]) == '30.0 minutes gone, about 20 to go'
+    took = {only_tested: 2}
+    assert _times(2, work, took, jobs=1) == '2.0 minutes gone'
+    took[half_trained] = 8
+    assert _times(10, work, took, jobs=1) == '10.0 minutes gone, about 30 to go'
+    # whatever failed meanwhile
+    assert _times(15, work, took, jobs=2) == '15.0 minutes gone, about 5 to go'
+    assert _times(60, work, took, jobs=2) == '60.0 minutes gone, about 0 to go'
 
 
 def test_runs_that_the_first_ones_decide_on_are_carried_out_after_them(begin, out):
