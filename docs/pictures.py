@@ -26,7 +26,16 @@ from condconv_det.study.plan import Study
 from condconv_det.study.runs import plan_runs
 from condconv_det.weights.files import written_whole
 
-WIDTH = 800  # pixels of the picture
+HEADING = 28  # pixels
+
+
+def heading(columns: list[str], width: int) -> np.ndarray:
+    """Names of equally wide columns, black on white, [HEADING, width, 3]."""
+    row = np.full((HEADING, width, 3), 255, np.uint8)
+    for index, name in enumerate(columns):
+        place = (index * width // len(columns) + 6, HEADING - 9)
+        cv2.putText(row, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return row
 
 
 def main() -> None:
@@ -36,6 +45,7 @@ def main() -> None:
     parser.add_argument('arms', nargs='+')
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--only', nargs='+', help='of the groups (all)')
+    parser.add_argument('--width', type=int, default=800, help='pixels (%(default)s)')
     parser.add_argument('--score', type=float, default=0.3, help='least score drawn (%(default)s)')
     args = parser.parse_args()
     study = Study.fromfile(args.study)
@@ -49,7 +59,7 @@ def main() -> None:
     key = cfg.test_evaluator.group_by
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     grouping = group_by_attribute(dataset, infos, key)
-    rows = []
+    rows = [heading(['true boxes', *args.arms], args.width)]
     if not set(args.only or ()) <= set(grouping.groups):
         sys.exit(f'error: --only takes some of {list(grouping.groups)}, got {args.only}')
     with TemporaryDirectory() as folder:
@@ -59,8 +69,8 @@ def main() -> None:
             one = dataset.get_subset([int(grouping.images(group)[0])])
             (path,) = draw_detections(models, one, Path(folder), 1, args.score)
             row = cv2.imread(str(path))
-            height = round(row.shape[0] * WIDTH / row.shape[1])
-            rows.append(cv2.resize(row, (WIDTH, height), interpolation=cv2.INTER_AREA))
+            height = round(row.shape[0] * args.width / row.shape[1])
+            rows.append(cv2.resize(row, (args.width, height), interpolation=cv2.INTER_AREA))
     quality = [cv2.IMWRITE_JPEG_QUALITY, 60]
     _, data = cv2.imencode(args.out.suffix, np.concatenate(rows), quality)
     with written_whole(args.out) as partial:
