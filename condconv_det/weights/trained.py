@@ -1,5 +1,6 @@
 """Checkpoints to run a network with, which are its own or an error."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ def read_trained(network: nn.Module, path: Path | str) -> tuple[dict[str, Tensor
             fit.
     """
     weights, meta = read_checkpoint(Path(path))
+    check_own(network, weights, path)
+    return weights, meta
+
+
+def check_own(network: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:
+    """Checks that weights are of this very network: each name, each shape.
+
+    Raises:
+        CheckpointError: it lists, up to ten of each kind, what does not fit.
+    """
     own = network.state_dict()
     misfits = {
         'it lacks': own.keys() - weights.keys(),
@@ -37,4 +48,3 @@ def read_trained(network: nn.Module, path: Path | str) -> tuple[dict[str, Tensor
             f'checkpoint {path} does not fit {type(network).__name__} of the config: '
             + '; '.join(reasons)
         )
-    return weights, meta

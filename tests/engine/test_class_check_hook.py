@@ -1,8 +1,13 @@
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import torch
+from mmengine.model import BaseModel, BaseTTAModel
 from torch import nn
 
+from condconv_det import CondConv2d
+from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.engine import ClassCheckHook
 
 
@@ -21,3 +26,76 @@ def test_before_each_stage_its_own_data_are_checked(stage):
         getattr(hook, f'before_{name}')(runner)
     with pytest.raises(ValueError, match='num_classes=2, .* 3 classes: cat, dog, cow'):
         getattr(hook, f'before_{stage}')(runner)
+
+
+class Detector(BaseModel):
+    def __init__(self, num_experts=0):
+        super().__init__()
+        conv = partial(CondConv2d, num_experts=num_experts) if num_experts else nn.Conv2d
+        self.bbox_head = nn.Sequential(conv(3, 4, 1), nn.BatchNorm2d(4))
+        self.bbox_head.num_classes = 2
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.bbox_head(inputs)
+
+
+class FlipTTAModel(BaseTTAModel):
+    def merge_preds(self, data_samples_list):
+        return data_samples_list[0]
+
+
+def checked(model, checkpoint, classes=('cat', 'dog')):
+    """A runner whose hook has seen the checkpoint that is to be tested."""
+    dataset = SimpleNamespace(metainfo=dict(classes=classes))
+    loader = SimpleNamespace(dataset=dataset)
+    runner = SimpleNamespace(
+        model=model,
+        test_dataloader=loader,
+        train_dataloader=loader,
+        cfg=dict(load_from='epoch_3.pth'),
+    )
+    hook = ClassCheckHook()
+    hook.after_load_checkpoint(runner, checkpoint)
+    return hook, runner
+
+
+def of(model, classes=('cat', 'dog')):
+    return dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=classes)))
+
+
+def test_a_checkpoint_of_the_network_and_its_classes_is_tested():
+    model = Detector(num_experts=2)
+    wrapped = {f'module.{name}': value for name, value in model.state_dict().items()}
+    uncounted = {name: value for name, value in model.state_dict().items() if 'num_b' not in name}
+    for checkpoint in (of(model), model.state_dict(), wrapped, uncounted):
+        hook, runner = checked(model, checkpoint)
+        hook.before_test(runner)
+    hook, runner = checked(FlipTTAModel(model), of(model))
+    hook.before_test(runner)
+
+
+def test_static_weights_are_not_measured_as_the_routed_networks():
+    hook, runner = checked(Detector(num_experts=2), of(Detector()))
+    with pytest.raises(CheckpointError, match='epoch_3.pth .* it lacks bbox_head.0.router'):
+        hook.before_test(runner)
+
+
+def test_nor_is_a_head_for_another_number_of_classes():
+    checkpoint = of(Detector())
+    checkpoint['state_dict']['bbox_head.0.weight'] = torch.zeros(6, 3, 1, 1)
+    hook, runner = checked(Detector(), checkpoint)
+    with pytest.raises(CheckpointError, match='shapes differ in bbox_head.0.weight'):
+        hook.before_test(runner)
+
+
+def test_nor_one_that_was_trained_for_other_classes():
+    model = Detector()
+    hook, runner = checked(model, of(model), classes=('cat', 'cow'))
+    with pytest.raises(CheckpointError, match="class 1 is 'dog' there and 'cow' here"):
+        hook.before_test(runner)
+
+
+def test_after_a_training_what_it_started_from_does_not_matter():
+    hook, runner = checked(Detector(num_experts=2), of(Detector()))
+    hook.before_train(runner)
+    hook.before_test(runner)
