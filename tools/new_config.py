@@ -166,7 +166,7 @@ def main() -> int:
         _print_indented(*draw)
     print('Train the static detector and its CondConv twin, and test both:')
     trained = [
-        (config, f'work_dirs/{config.stem}/epoch_{_epochs(config)}.pth')
+        (config, config.with_suffix('') / f'epoch_{_epochs(config)}.pth')
         for config in (static, condconv)
     ]
     _print_indented(

@@ -40,6 +40,7 @@ def static_config(cfg: Config, model: nn.Module) -> Config:
             static.pop(key)
     static.model = _static(cfg.model, model, ())
     static.load_from, static.resume = None, False  # of the routed network's training
+    static.pop('work_dir', None)
     optim_wrapper = static.get('optim_wrapper') or {}
     if _name(optim_wrapper.get('constructor')) in NEED_EXPERTS:
         optim_wrapper.pop('constructor')

@@ -117,8 +117,8 @@ def write_twins(
     """Writes a detector's config for a data set, and that of its CondConv twin.
 
     The twins differ by the switch, and by how experts and routers learn: kernels start and move as
-    the static ones do.
-    What they share with others they inherit from `configs/_base_/own`.
+    the static ones do. Each trains into the folder of its name beside it. What they share with
+    others they inherit from `configs/_base_/own`.
 
     Args:
         prepared: the data set.
@@ -147,8 +147,10 @@ def write_twins(
         condconv: f"_base_ = './{static.name}'\n\n{_switch(kind, experts)}",
     }
     for path, text in texts.items():
+        # beside the config: two data sets of one name must not share it
+        work_dir = f'\nwork_dir = {str(path.with_suffix("").resolve())!r}\n'
         with written_whole(path) as partial:
-            partial.write_text(text)
+            partial.write_text(text + work_dir)
     return static, condconv
 
 

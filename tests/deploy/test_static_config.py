@@ -111,7 +111,9 @@ def test_of_a_detector_of_mmdet_plain_mmdet_is_left(any_detector, tmp_path, shap
 
 def test_what_still_needs_this_package_imports_it(any_detector, shapes_alone):
     any_detector.val_evaluator.update(type='GroupedCocoMetric', group_by='domain')
+    any_detector.work_dir = 'work_dirs/routed'
     static = static_config(any_detector, build(any_detector))
+    assert 'work_dir' not in static
     assert static.custom_imports.imports == ['condconv_det']
     assert [hook.type for hook in static.custom_hooks] == ['FiniteLossHook', 'NumClassCheckHook']
     assert 'routing' not in static.default_hooks and 'constructor' not in static.optim_wrapper

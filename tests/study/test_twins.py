@@ -72,6 +72,7 @@ def test_twins_differ_by_the_switch_and_by_how_it_learns(tmp_path, detector, pla
     data = prepared(tmp_path, square(30, 200))
     static, condconv = map(read, write_twins(data, tmp_path, detector, 'mine', 'mine', None, place))
     for cfg in (static, condconv):
+        cfg.pop('work_dir')
         for part in ('backbone', 'neck', 'bbox_head'):
             cfg.model[part].pop('cond_cfg', None)
             cfg.model[part].pop('conv_cfg', None)
@@ -154,6 +155,13 @@ def test_the_config_names_the_data_set_and_sizes_the_training(tmp_path):
     assert cfg.default_hooks.logger.interval == 10
     assert cfg.default_hooks.checkpoint.save_best == 'coco/bbox_mAP'
     assert {hook.type for hook in cfg.custom_hooks} >= {'ClassCheckHook', 'DatasetCheckHook'}
+
+
+def test_each_twin_trains_into_a_folder_beside_it(tmp_path):
+    for out in (tmp_path / 'one', tmp_path / 'other'):  # of one data set, split otherwise
+        out.mkdir()
+        for config in write_twins(prepared(tmp_path, square(60)), out, 'ssd300', 'mine', 'mine'):
+            assert Config.fromfile(config).work_dir == str(out / config.stem)
 
 
 @pytest.mark.parametrize(

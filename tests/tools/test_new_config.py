@@ -74,8 +74,8 @@ def test_it_prints_commands_that_fit_what_it_wrote(make, shapes):
         ),
         ('train.py', static),
         ('train.py', condconv),
-        ('test.py', static, f'work_dirs/{Path(static).stem}/epoch_{epochs}.pth'),
-        ('test.py', condconv, f'work_dirs/{Path(condconv).stem}/epoch_{epochs}.pth'),
+        ('test.py', static, f'{Path(static).with_suffix("")}/epoch_{epochs}.pth'),
+        ('test.py', condconv, f'{Path(condconv).with_suffix("")}/epoch_{epochs}.pth'),
     ]
     assert Path(static).exists() and Path(condconv).exists()
     start = Path('work_dirs', Path(drawn).stem, 'epoch_5.pth').resolve()
