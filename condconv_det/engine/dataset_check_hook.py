@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from condconv_det.compat.data_errors import AnnotationError
 from condconv_det.data.check_coco import check_coco, read_coco
 from condconv_det.data.check_images import check_images
-from condconv_det.data.coco_faults import level
-from condconv_det.data.fault import Fault
+from condconv_det.data.coco_faults import KINDS, level
+from condconv_det.data.fault import Fault, counted
 
 NUM_NAMED = 5  # faults in an error or in the log
 
@@ -71,9 +71,10 @@ class DatasetCheckHook(Hook):
             by_level[level(fault, evaluated)].append(fault)
         command = f'python tools/check_dataset.py {dataset.ann_file} --images {folder}'
         if by_level['error']:
+            mended = all(KINDS[fault.kind].mend for fault in by_level['error'])
             raise AnnotationError(
-                f'{dataset.ann_file} has {_name_first(by_level["error"])}\n'
-                f'`{command}` names all; with `--fix OUT.json` it writes a file without them'
+                f'{dataset.ann_file} has {_name_first(by_level["error"])}\n`{command}` names all'
+                + '; with `--fix OUT.json` it writes a file without them' * mended
             )
         if by_level['warning']:
             runner.logger.warning(
@@ -101,7 +102,7 @@ def reads_coco(cls: type) -> bool:
 
 
 def _name_first(faults: list[Fault]) -> str:
-    lines = [f'{len(faults)} faults:', *(f'  {fault}' for fault in islice(faults, NUM_NAMED))]
+    lines = [f'{counted(len(faults), "fault")}:', *(f'  {fault}' for fault in islice(faults, NUM_NAMED))]
     if len(faults) > NUM_NAMED:
         lines.append(f'  ... and {len(faults) - NUM_NAMED} more')
     return '\n'.join(lines)

@@ -57,9 +57,21 @@ def change(root, split='train', **values):
 def test_an_error_stops_the_training_and_is_named_inside_any_wrapper(root, wrap):
     DatasetCheckHook().before_train(runner(wrap(dataset(root)), dataset(root, 'val')))
     change(root, bbox=[90, 5, 9, 9])
-    says = r'(?s)train.json has 1 faults:.*annotation .*box outside.*tools/check_dataset.py .*train'
+    says = (
+        r'(?s)train.json has 1 fault:.*annotation .*box outside.*tools/check_dataset.py .*train'
+        r'.*; with `--fix OUT.json` it writes a file without them'
+    )
     with pytest.raises(AnnotationError, match=says):
         DatasetCheckHook().before_train(runner(wrap(dataset(root))))
+
+
+def test_no_mended_file_is_promised_where_none_is_written(root):
+    path = root / 'annotations' / 'train.json'
+    data = json.loads(path.read_text())
+    data['categories'].append(data['categories'][0])  # which a person has to decide on
+    path.write_text(json.dumps(data))
+    with pytest.raises(AnnotationError, match='category listed twice(?s:.*)` names all$'):
+        DatasetCheckHook().before_train(runner(dataset(root)))
 
 
 def test_of_many_errors_the_first_are_named(root):
@@ -82,7 +94,7 @@ def test_what_stops_validation_alone_is_found_before_training(root):
     for split in ('train', 'val'):
         change(root, split, iscrowd=None)
     DatasetCheckHook().before_train(runner(dataset(root)))
-    with pytest.raises(AnnotationError, match='val.json has 1 faults'):
+    with pytest.raises(AnnotationError, match='val.json has 1 fault:'):
         DatasetCheckHook().before_train(runner(dataset(root), dataset(root, 'val')))
 
 
