@@ -102,7 +102,10 @@ def reads_coco(cls: type) -> bool:
 
 
 def _name_first(faults: list[Fault]) -> str:
-    lines = [f'{counted(len(faults), "fault")}:', *(f'  {fault}' for fault in islice(faults, NUM_NAMED))]
+    lines = [
+        f'{counted(len(faults), "fault")}:',
+        *(f'  {fault}' for fault in islice(faults, NUM_NAMED)),
+    ]
     if len(faults) > NUM_NAMED:
         lines.append(f'  ... and {len(faults) - NUM_NAMED} more')
     return '\n'.join(lines)
