@@ -161,9 +161,8 @@ def difference_interval(
 ) -> tuple[float, float]:
     """Where the difference of two ways to train lies, by resampled images and seeds.
 
-    Seeds are resampled too, in pairs and apart from the images. Both are percentiles' intervals;
-    three seeds drawn with replacement vary by a third less (in variance) than three new trainings
-    would, so that with few seeds the interval is rather too short.
+    Seeds are resampled too, in pairs and apart from the images. Both are percentiles' intervals,
+    which are too short where few seeds vary much: see `benchmarks.intervals`.
 
     Args:
         maps, baseline: [S, R], of S seeds (the same in both) on R resamples.
