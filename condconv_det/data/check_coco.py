@@ -26,8 +26,11 @@ class Check(NamedTuple):
     mended: dict[str, Any] | None  # None where a fault is left to a person
 
 
-def read_coco(path: Path | str) -> Any:
+def read_coco(path: Path | str, encoding: str = 'utf-8') -> Any:
     """What a json file holds, read as pycocotools reads it.
+
+    Args:
+        encoding: 'utf-8-sig' passes over a byte-order mark, with which pycocotools fails.
 
     Raises:
         OSError: it cannot be read.
@@ -36,7 +39,7 @@ def read_coco(path: Path | str) -> Any:
     collects = gc.isenabled()
     gc.disable()  # which halves the time that COCO's takes
     try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
+        return json.loads(Path(path).read_text(encoding=encoding))
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} is not json: {type(error).__name__}: {error}') from error
     finally:

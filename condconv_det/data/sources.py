@@ -116,9 +116,8 @@ def find_format(root: Path, index: ImageIndex) -> str:
         raise ValueError(f'{root} is a file: expected a folder, or a COCO json')
     if not root.is_dir():
         raise ValueError(f'the folder {root} does not exist')
-    found = []
-    if any(_looks_like_coco(path) for path in visible_files(root, '*.json')):
-        found.append('coco')
+    files, unread = _coco_files(root)
+    found = ['coco'] if files else []
     if any(map(index.has_stem, visible_files(root, '*.xml'))):
         found.append('voc')
     if any(map(index.has_stem, visible_files(root, '*.txt'))):
@@ -129,16 +128,23 @@ def find_format(root: Path, index: ImageIndex) -> str:
         raise ValueError(
             f'{root} has no boxes: expected COCO json, or the xml of Pascal VOC or text files of '
             f'YOLO with the names of images, such as {index.paths[0].with_suffix(".xml").name}'
+            + ''.join(f'; {error}' for error in unread[:1])
         )
     return found[0]
 
 
-def _looks_like_coco(path: Path) -> bool:
-    try:
-        data = read_coco(path)
-    except (OSError, ValueError):
-        return False
-    return isinstance(data, dict) and {'images', 'annotations', 'categories'} <= set(data)
+def _coco_files(root: Path) -> tuple[list[Path], list[Exception]]:
+    """The jsons of a folder that are COCO, and why others cannot be read."""
+    files, unread = [], []
+    for path in visible_files(root, '*.json'):
+        try:
+            data = read_coco(path, 'utf-8-sig')
+        except (OSError, ValueError) as error:
+            unread.append(error)
+            continue
+        if isinstance(data, dict) and {'images', 'annotations', 'categories'} <= set(data):
+            files.append(path)
+    return files, unread
 
 
 class _Read:
@@ -310,9 +316,9 @@ def _checked_names(root: Path, classes: Sequence[str] | None, in_use: dict[int, 
 
 
 def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[Fault]) -> _Read:
-    files = (
-        [root] if root.is_file() else list(filter(_looks_like_coco, visible_files(root, '*.json')))
-    )
+    files, unread = ([root], []) if root.is_file() else _coco_files(root)
+    if unread:
+        raise ValueError(f'{unread[0]}; expected COCO json, or a name that does not end in .json')
     read, seen = _Read([]), {}
     for path in files:
         data = _mended(path, faults)
@@ -360,7 +366,7 @@ def _coco_image(name: str, index: ImageIndex, near: Path) -> Path | None:
 
 def _mended(path: Path, faults: list[Fault]) -> dict[str, Any]:
     """A json's data without what MMDetection cannot use."""
-    found, data = check_coco(read_coco(path))
+    found, data = check_coco(read_coco(path, 'utf-8-sig'))
     errors = [fault for fault in found if level(fault, evaluated=True) != 'note']
     if data is None:
         named = '; '.join(map(str, islice(errors, 3)))

@@ -261,6 +261,30 @@ def test_one_coco_file_with_its_images_elsewhere(files):
         read(files, 'boxes/mine.json', images='photos')
 
 
+def test_a_json_that_cannot_be_read_stops_a_set_of_coco_and_no_other(files):
+    files.image('a.jpg')
+    path = files.write('train.json', '{"images": [')
+    with pytest.raises(ValueError, match='has no boxes: .*; .*train.json is not json: JSONDecode'):
+        read(files)
+    with pytest.raises(ValueError, match='train.json is not json: JSONDecode.*expected COCO json'):
+        read(files, format='coco')
+    files.voc('a.xml', 'cat')
+    assert read(files).format == 'voc'
+    files.coco('val.json', {'a.jpg': ['cat']}, ['cat'])
+    with pytest.raises(ValueError, match='train.json is not json: JSONDecode.*expected COCO json'):
+        read(files, format='coco')
+    path.unlink()
+    assert boxes(read(files, format='coco')) == [('a.jpg', 'cat')]
+
+
+@pytest.mark.parametrize('name', ['', 'all.json'])
+def test_a_json_may_have_a_byte_order_mark(files, name):
+    files.image('a.jpg')
+    path = files.coco('all.json', {'a.jpg': ['cat']}, ['cat'])
+    path.write_text(path.read_text(), encoding='utf-8-sig')
+    assert boxes(read(files, name)) == [('a.jpg', 'cat')]
+
+
 @pytest.mark.parametrize('format', ['voc', 'coco', 'yolo'])
 def test_missing_and_broken_images_are_left_out_and_named(files, format):
     for name in ('a', 'cut'):
