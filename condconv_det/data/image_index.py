@@ -47,6 +47,13 @@ class ImageIndex:
         name = name.replace('\\', '/').partition('?')[0]
         return nearest(self._by_name.get(PurePath(name).name, []), Path(near, name), self.root)
 
+    def listed(self, name: str, near: Path) -> Path | None:
+        """The image of a path relative to the folder, or else of the same name."""
+        path = Path(name)
+        if (self.root / path).is_file() and (self.root / path).is_relative_to(self.root):
+            return path if not path.is_absolute() else path.relative_to(self.root)
+        return self.named(name, near)
+
     def has_stem(self, file: Path) -> bool:
         """Whether an image, or several, have the name of a file but for the ending."""
         return file.stem in self._by_stem

@@ -15,6 +15,7 @@ from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
 from .text_files import read_lines, visible_files
 from .voc_xml import check_size, class_names, read_objects, read_xml, text_of
 from .yolo import numbers_in_use, read_labels, read_names
+from .yolo_splits import read_splits
 
 FORMATS = ('coco', 'voc', 'yolo')
 ReadSize = Callable[[Path], tuple[int, int]]
@@ -49,8 +50,8 @@ def read_source(
     COCO: every json with images, annotations and categories, or the one named. Pascal VOC: every
     xml with a root `annotation`, and ImageSets/Main if there are lists. YOLO: a text file for an
     image; the classes of data.yaml or classes.txt. Annotations belong to the image of their name,
-    the nearest one where several have it. A split is read from lists or from names of folders and
-    files, such as `valid` or `instances_train2017.json`.
+    the nearest one where several have it. A split is read from lists, from YOLO's data.yaml, or
+    from names of folders and files, such as `valid` or `instances_train2017.json`.
 
     What cannot be used is left out and named in `faults`.
 
@@ -61,8 +62,8 @@ def read_source(
         format: one of 'coco', 'voc' and 'yolo'; by default what the files are.
         classes: those to keep, in this order; for YOLO, names of all its numbers where no file has
             them. By default all that have a box.
-        listed_only: leave out the images of Pascal VOC that are in no list, where there are lists
-            for train and for another split.
+        listed_only: leave out the images of Pascal VOC and YOLO that are in no list, where there
+            are lists for train and for another split.
 
     Raises:
         ValueError: the files are of no format or of several, or not one box can be used.
@@ -72,7 +73,7 @@ def read_source(
     readers = dict(
         coco=_read_coco,
         voc=partial(_read_voc, listed_only=listed_only),
-        yolo=partial(_read_yolo, classes=classes),
+        yolo=partial(_read_yolo, classes=classes, listed_only=listed_only),
     )
     read = readers[format](root, index, read_size, faults)
     used = Counter(read.names[annotation['category_id'] - 1] for annotation in read.annotations)
@@ -247,9 +248,7 @@ def _read_voc(
         number = read.add(image, size, split)
         for found in read_objects(tree, size, names, where, faults):
             read.annotations.append(dict(found, image_id=number))
-    if unlisted:
-        detail = f'{counted(len(unlisted), "image")} left out, the first {unlisted[0]}'
-        faults.append(Fault('image in no list', root.name, detail))
+    _note_unlisted(unlisted, root, faults)
     seen |= set(map(index.of_stem, broken))  # which are faults already
     faults += [
         Fault('image without xml', image.as_posix(), 'left out')
@@ -259,12 +258,19 @@ def _read_voc(
     return read
 
 
+def _note_unlisted(unlisted: Sequence[str], root: Path, faults: list[Fault]) -> None:
+    if unlisted:
+        detail = f'{counted(len(unlisted), "image")} left out, the first {unlisted[0]}'
+        faults.append(Fault('image in no list', root.name, detail))
+
+
 def _read_yolo(
     root: Path,
     index: ImageIndex,
     read_size: ReadSize,
     faults: list[Fault],
     classes: Sequence[str] | None,
+    listed_only: bool,
 ) -> _Read:
     files = visible_files(root, '*.txt')
     names = read_names(root, faults)
@@ -273,8 +279,13 @@ def _read_yolo(
     labels: dict[str, list[Path]] = {}
     for path in files:
         labels.setdefault(path.stem, []).append(path.relative_to(root))
-    read, without = _Read(names), 0
+    lists = read_splits(root, index, faults) if listed_only else {}
+    listed_only &= {'train'} < set(lists.values())
+    read, without, unlisted = _Read(names), 0, []
     for image in index.paths:
+        if listed_only and image not in lists:
+            unlisted.append(image.as_posix())
+            continue
         where = image.with_suffix('').as_posix()
         candidates = labels.get(image.stem, [])
         label = nearest(candidates, image, root)
@@ -288,9 +299,10 @@ def _read_yolo(
         except UnusableImage as error:
             faults.append(Fault(error.kind, where, f'{error}; image left out'))
             continue
-        number = read.add(image, size, split_in(image))
+        number = read.add(image, size, lists.get(image) if lists else split_in(image))
         without += label is None
         read.annotations += [dict(box, image_id=number) for box in found]
+    _note_unlisted(unlisted, root, faults)
     if without:
         detail = f'{counted(without, "image")} without a text file, used as having no boxes'
         faults.append(Fault('image without labels', root.name, detail))
@@ -328,7 +340,7 @@ def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[
         ids = {}
         for entry in data['images']:
             where = f'{path.name}: {entry["file_name"]}'
-            image = _coco_image(entry['file_name'], index, path)
+            image = index.listed(entry['file_name'], path)
             try:
                 if image is None:
                     raise UnusableImage('missing image', f'none below {index.root}, or several')
@@ -354,14 +366,6 @@ def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[
                 )
                 read.annotations.append({**annotation, **numbers})
     return read
-
-
-def _coco_image(name: str, index: ImageIndex, near: Path) -> Path | None:
-    """The image of a json's file name, relative to the folder of images or of the same name."""
-    path = Path(name)
-    if (index.root / path).is_file() and (index.root / path).is_relative_to(index.root):
-        return path if not path.is_absolute() else path.relative_to(index.root)
-    return index.named(name, near)
 
 
 def _mended(path: Path, faults: list[Fault]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ box.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,27 @@ def read_names(root: Path, faults: list[Fault]) -> list[str] | None:
     return None
 
 
-def _names_in_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    """What a YAML file maps; nothing if it is no mapping."""
     text = read_text(path)
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f'{path} is not YAML: {" ".join(str(error).split())}') from error
-    return content.get('names') if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
+
+
+def read_yamls(root: Path) -> Iterator[tuple[Path, dict[Any, Any]]]:
+    """The YAML files of a folder, and what they map; what cannot be read `read_names` names."""
+    for path in visible_files(root, '*.yaml', '*.yml'):
+        try:
+            yield path, _read_yaml(path)
+        except (OSError, ValueError):
+            continue
+
+
+def _names_in_yaml(path: Path) -> Any:
+    return _read_yaml(path).get('names')
 
 
 def _names_in_lines(path: Path) -> list[str] | None:

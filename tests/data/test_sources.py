@@ -151,6 +151,25 @@ def test_yolo_images_without_labels_are_kept_without_boxes(files):
     ]
 
 
+def test_yolo_with_lists_has_the_splits_that_they_say(files):
+    for name in ('a', 'b', 'c'):
+        files.image(f'images/{name}.jpg')
+        files.yolo(f'labels/{name}.txt', 0)
+    files.write('classes.txt', 'cat')
+    files.write('train.txt', 'images/a.jpg')
+    assert splits(read(files)) == {
+        **dict.fromkeys(('images/b.jpg', 'images/c.jpg')),
+        'images/a.jpg': 'train',
+    }
+    files.write('val.txt', 'images/b.jpg')
+    source = read(files)
+    assert splits(source) == {'images/a.jpg': 'train', 'images/b.jpg': 'val'}
+    assert list(map(str, source.faults)) == [
+        'source: image in no list: 1 image left out, the first images/c.jpg'
+    ]
+    assert len(boxes(read(files, listed_only=False))) == 3
+
+
 def test_an_image_whose_labels_are_not_utf_8_is_left_out_and_named(files):
     for name in ('a', 'b'):
         files.image(f'{name}.jpg')
