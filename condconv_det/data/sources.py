@@ -14,7 +14,7 @@ from .fault import Fault, UnusableImage, counted
 from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
 from .text_files import read_lines, visible_files
 from .voc_xml import check_size, class_names, read_objects, read_xml, text_of
-from .yolo import numbers_in_use, read_labels, read_names
+from .yolo import has_labels, numbers_in_use, read_labels, read_names
 from .yolo_splits import read_splits
 
 FORMATS = ('coco', 'voc', 'yolo')
@@ -248,7 +248,7 @@ def _read_voc(
         number = read.add(image, size, split)
         for found in read_objects(tree, size, names, where, faults):
             read.annotations.append(dict(found, image_id=number))
-    _note_unlisted(unlisted, root, faults)
+    _count('image in no list', 'image', unlisted, root, faults)
     seen |= set(map(index.of_stem, broken))  # which are faults already
     faults += [
         Fault('image without xml', image.as_posix(), 'left out')
@@ -258,10 +258,11 @@ def _read_voc(
     return read
 
 
-def _note_unlisted(unlisted: Sequence[str], root: Path, faults: list[Fault]) -> None:
-    if unlisted:
-        detail = f'{counted(len(unlisted), "image")} left out, the first {unlisted[0]}'
-        faults.append(Fault('image in no list', root.name, detail))
+def _count(kind: str, thing: str, left_out: Sequence[Any], root: Path, faults: list[Fault]) -> None:
+    """One fault for all that is left out, if anything is."""
+    if left_out:
+        detail = f'{counted(len(left_out), thing)} left out, the first {left_out[0]}'
+        faults.append(Fault(kind, root.name, detail))
 
 
 def _read_yolo(
@@ -302,7 +303,11 @@ def _read_yolo(
         number = read.add(image, size, lists.get(image) if lists else split_in(image))
         without += label is None
         read.annotations += [dict(box, image_id=number) for box in found]
-    _note_unlisted(unlisted, root, faults)
+    _count('image in no list', 'image', unlisted, root, faults)
+    orphans = [
+        path.relative_to(root) for path in files if not index.has_stem(path) and has_labels(path)
+    ]
+    _count('missing image', 'label file', orphans, root, faults)
     if without:
         detail = f'{counted(without, "image")} without a text file, used as having no boxes'
         faults.append(Fault('image without labels', root.name, detail))
@@ -331,7 +336,7 @@ def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[
     files, unread = ([root], []) if root.is_file() else _coco_files(root)
     if unread:
         raise ValueError(f'{unread[0]}; expected COCO json, or a name that does not end in .json')
-    read, seen = _Read([]), {}
+    read, seen, named = _Read([]), {}, set()
     for path in files:
         data = _mended(path, faults)
         of_file = {category['id']: category['name'] for category in data['categories']}
@@ -341,6 +346,7 @@ def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[
         for entry in data['images']:
             where = f'{path.name}: {entry["file_name"]}'
             image = index.listed(entry['file_name'], path)
+            named.add(image)
             try:
                 if image is None:
                     raise UnusableImage('missing image', f'none below {index.root}, or several')
@@ -365,6 +371,9 @@ def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[
                     image_id=ids[annotation['image_id']], category_id=read.names.index(name) + 1
                 )
                 read.annotations.append({**annotation, **numbers})
+    unnamed = [image for image in index.paths if image not in named]
+    if root.is_dir():
+        _count('image in no json', 'image', unnamed, root, faults)
     return read
 
 

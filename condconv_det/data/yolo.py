@@ -98,6 +98,14 @@ def numbers_in_use(paths: Iterable[Path]) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def has_labels(path: Path) -> bool:
+    """Whether the first line of a text file is numbers, as a box is and a list of names is not."""
+    try:
+        return len([float(word) for word in read_lines(path)[0].split()]) > 4
+    except (OSError, ValueError, IndexError):
+        return False
+
+
 def read_labels(
     path: Path, size: tuple[int, int], num_classes: int, where: str, faults: list[Fault]
 ) -> list[dict[str, Any]]:

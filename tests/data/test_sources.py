@@ -320,8 +320,34 @@ def test_missing_and_broken_images_are_left_out_and_named(files, format):
             files.write('data.yaml', 'names: [cat]')
     source = read(files)
     assert boxes(source) == [('a.jpg', 'cat')] and len(source.data['images']) == 1
-    missing = [] if format == 'yolo' else ['missing image']
-    assert kinds(source)[:2] == ['broken image', *missing]
+    assert kinds(source)[:2] == ['broken image', 'missing image']
+
+
+def test_label_files_without_an_image_that_is_read_are_counted(files):
+    for name in ('a.jpg', 'b.jfif.jpg', 'd.jpg'):
+        files.image(name)
+    (files.root / 'b.jfif.jpg').rename(files.root / 'b.jfif')
+    for name in ('a', 'b', 'c'):
+        files.yolo(f'labels/{name}.txt', 0)
+    files.write('labels/e.txt', '')
+    files.write('labels/f.txt', 'cat 5 5 5 5')
+    files.write('classes.txt', 'cat\n2\n')
+    source = read(files)
+    assert boxes(source) == [('a.jpg', 'cat')]
+    assert str(source.faults[0]) == (
+        'source: missing image: 2 label files left out, the first labels/b.txt'
+    )
+
+
+def test_images_that_no_json_names_are_counted(files):
+    for name in ('a', 'b', 'c'):
+        files.image(f'{name}.jpg')
+    files.coco('train.json', {'a.jpg': ['cat']}, ['cat'])
+    source = read(files)
+    assert list(map(str, source.faults)) == [
+        'source: image in no json: 2 images left out, the first b.jpg'
+    ]
+    assert read(files, 'train.json').faults == []
 
 
 def test_an_image_of_another_size_than_its_json_says_is_left_out(files):
