@@ -14,7 +14,7 @@ from .fault import Fault, UnusableImage, counted
 from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
 from .text_files import read_lines, visible_files
 from .voc_xml import check_size, class_names, read_objects, read_xml, text_of
-from .yolo import has_labels, numbers_in_use, read_labels, read_names
+from .yolo import has_labels, numbers_in_use, read_labels, read_names, read_yamls
 from .yolo_splits import read_splits
 
 FORMATS = ('coco', 'voc', 'yolo')
@@ -282,6 +282,7 @@ def _read_yolo(
         labels.setdefault(path.stem, []).append(path.relative_to(root))
     lists = read_splits(root, index, faults) if listed_only else {}
     listed_only &= {'train'} < set(lists.values())
+    keypoints = any('kpt_shape' in content for _, content in read_yamls(root))
     read, without, unlisted = _Read(names), 0, []
     for image in index.paths:
         if listed_only and image not in lists:
@@ -296,7 +297,7 @@ def _read_yolo(
                 raise UnusableImage('labels in several files', ', '.join(map(str, candidates)))
             found = []
             if label is not None:
-                found = read_labels(root / label, size, len(names), where, faults)
+                found = read_labels(root / label, size, len(names), where, faults, keypoints)
         except UnusableImage as error:
             faults.append(Fault(error.kind, where, f'{error}; image left out'))
             continue

@@ -1,7 +1,7 @@
 """Label files of YOLO: a line `class x y width height` for each box, in parts of the image.
 
 What Darknet and Ultralytics write; a polygon (`class x1 y1 x2 y2 x3 y3 ...`) gives its bounding
-box.
+box. Where data.yaml has `kpt_shape`, keypoints follow the box.
 """
 
 import math
@@ -107,7 +107,12 @@ def has_labels(path: Path) -> bool:
 
 
 def read_labels(
-    path: Path, size: tuple[int, int], num_classes: int, where: str, faults: list[Fault]
+    path: Path,
+    size: tuple[int, int],
+    num_classes: int,
+    where: str,
+    faults: list[Fault],
+    keypoints: bool = False,
 ) -> list[dict[str, Any]]:
     """A label file's boxes as COCO's annotations, without ids; what is wrong goes to `faults`.
 
@@ -115,6 +120,7 @@ def read_labels(
         size: of the image, width and height in pixels.
         num_classes: class 0 becomes category 1; lines of classes beyond are left out.
         where: by which a fault calls the image.
+        keypoints: the numbers beyond a line's first four are keypoints, not a polygon.
 
     Raises:
         UnusableImage: the file cannot be read.
@@ -137,6 +143,8 @@ def read_labels(
         except ValueError:
             left_out('box not numeric')
             continue
+        if keypoints:
+            numbers = numbers[:4]
         polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
         if not all(map(math.isfinite, (label, *numbers))) or not (polygon or len(numbers) == 4):
             left_out('box not numeric')

@@ -170,6 +170,15 @@ def test_yolo_with_lists_has_the_splits_that_they_say(files):
     assert len(boxes(read(files, listed_only=False))) == 3
 
 
+def test_keypoints_of_yolo_are_no_polygon(files):
+    files.image('a.jpg')
+    path = files.yolo('a.txt', 0)
+    path.write_text(f'{path.read_text().strip()} 0.9 0.9 2 0 0 0')
+    files.write('data.yaml', 'names: [cat]\nkpt_shape: [2, 3]')
+    source = read(files)
+    assert boxes(source) == [('a.jpg', 'cat')] and source.faults == []
+
+
 def test_an_image_whose_labels_are_not_utf_8_is_left_out_and_named(files):
     for name in ('a', 'b'):
         files.image(f'{name}.jpg')
