@@ -202,6 +202,10 @@ def _notes(done: 'Prepared') -> Iterator[str]:
     for names in spellings.values():
         if len(names) > 1:
             yield f'{" and ".join(names)} differ in case alone and are {len(names)} classes'
+    measured = done.boxes['val'] + done.boxes['test']
+    without = [name for name in done.classes if measured[name] and not done.boxes['train'][name]]
+    if without:
+        yield f'train has no box of {", ".join(without)}, which cannot be learned and counts as 0'
     for split in ('val', 'test'):
         without = [name for name in done.classes if not done.boxes[split][name]]
         if without:

@@ -139,6 +139,23 @@ def test_classes_that_may_be_one_and_those_without_a_box_to_measure_are_noted(ma
     ]
 
 
+def test_a_class_to_measure_that_train_does_not_have_is_noted(make, shapes):
+    shapes = shapes.parent / 'three'
+    make_shapes(shapes, dict(train=20, val=4, test=4), size=64)
+    for path in (shapes / 'annotations').glob('*.json'):
+        data = json.loads(path.read_text())
+        data['categories'] = [dict(id=i, name=name) for i, name in enumerate(('cat', 'dog', 'emu'))]
+        for number, annotation in enumerate(data['annotations']):
+            annotation['category_id'] = number % 2 * ('train', 'val', 'test').index(path.stem)
+        path.write_text(json.dumps(data))
+    _, out, _ = make(shapes, '--out', 'mine', '--weights', 'none')
+    assert [line for line in out.splitlines() if line.startswith('note: ')] == [
+        'note: train has no box of dog, emu, which cannot be learned and counts as 0',
+        'note: val has no box of emu, which its mAP leaves out',
+        'note: test has no box of dog, which its mAP leaves out',
+    ]
+
+
 def write_backbone(path, detector):
     cfg = Config.fromfile(CONFIGS / 'shapes' / DETECTORS[detector].drawn)
     init_default_scope('mmdet')
