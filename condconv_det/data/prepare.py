@@ -30,7 +30,7 @@ class Prepared(NamedTuple):
         images: folder that the json's file names are relative to.
         files: json by split.
         num_images: by split.
-        boxes: by split and class.
+        boxes: by split and class, without crowds.
         sides: of the training boxes, as parts of their image's width and height, [N, 2].
         kept_splits: those of the source that were kept.
         alike: images that stay with others, see `groups_of`.
@@ -96,8 +96,8 @@ def prepare(
             lack some.
 
     Raises:
-        ValueError: an argument or the source is unusable, or a split would have no box, or train
-            none that is neither a crowd nor ignored.
+        ValueError: an argument or the source is unusable, or a split would have no box but of
+            crowds, or train none that is neither a crowd nor ignored.
         OSError: a file cannot be read or written.
     """
     _check_arguments(root, out, classes, ratios, seed)
@@ -109,15 +109,15 @@ def prepare(
     thumbnails = np.stack([decoder.thumbnails[index.root / r['file_name']] for r in records])
     groups = groups_of(records, thumbnails, alike, group_by)
     own = [None if resplit else source.splits.get(record['id']) for record in records]
-    in_boxes = {annotation['image_id'] for annotation in source.data['annotations']}
+    in_boxes = {a['image_id'] for a in source.data['annotations'] if not a['iscrowd']}
     boxed = np.array([record['id'] in in_boxes for record in records])
     split_of = split_images(own, groups, boxed, ratios, seed)
     by_split = {split: _part(source.data, split_of, split) for split in SPLITS}
     for split, data in by_split.items():
-        if not data['annotations']:
+        if all(annotation['iscrowd'] for annotation in data['annotations']):
             raise ValueError(
-                f'none of the {len(data["images"])} images that {root} has for {split} has a box; '
-                '`resplit` deals out all images anew'
+                f'none of the {len(data["images"])} images that {root} has for {split} has a box '
+                'that is no crowd; `resplit` deals out all images anew'
             )
     sides = _sides(by_split['train'])
     if not len(sides):
@@ -190,7 +190,7 @@ def _part(data: dict[str, Any], split_of: Sequence[str], split: str) -> dict[str
 
 def _boxes(data: dict[str, Any]) -> Counter[str]:
     names = {category['id']: category['name'] for category in data['categories']}
-    return Counter(names[annotation['category_id']] for annotation in data['annotations'])
+    return Counter(names[a['category_id']] for a in data['annotations'] if not a['iscrowd'])
 
 
 def _count_leaks(groups: ndarray, split_of: Sequence[str]) -> int:

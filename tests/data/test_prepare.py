@@ -129,6 +129,22 @@ def test_ignored_boxes_size_no_anchors(files, tmp_path):
     assert not (tmp_path / 'none').exists()
 
 
+def test_a_crowd_is_no_box(files, tmp_path):
+    for split, crowds in dict(train=1, val=2, test=0).items():
+        files.image(f'{split}.jpg')
+        path = files.coco(f'{split}.json', {f'{split}.jpg': ['cat', 'cat']}, ['cat'])
+        path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": 1', crowds))
+    with pytest.raises(ValueError, match='1 images that .* for val has a box that is no crowd; `'):
+        prepare(files.root, tmp_path / 'out')
+    with pytest.raises(ValueError, match='cannot be parted'):
+        prepare(files.root, tmp_path / 'out', resplit=True)
+    path = files.root / 'val.json'
+    path.write_text(path.read_text().replace('"iscrowd": 1', '"iscrowd": 0', 1))
+    done = prepare(files.root, tmp_path / 'out')
+    assert [done.boxes[split]['cat'] for split in ('train', 'val', 'test')] == [1, 1, 2]
+    assert len(read(done)['val']['annotations']) == 2
+
+
 @pytest.mark.parametrize(
     'arguments, says',
     [
@@ -165,7 +181,7 @@ def test_a_split_of_the_source_without_boxes_is_an_error(files, tmp_path):
         files.image(f'{split}/{number}.jpg')
         files.voc(f'{split}/{number}.xml', *['cat'] * (split != 'val'))
     with pytest.raises(
-        ValueError, match='none of the 1 images that .* has for val has a box; `res'
+        ValueError, match='none of the 1 images that .* has for val has a box that is no crowd'
     ):
         prepare(files.root, tmp_path / 'out')
     assert prepare(files.root, tmp_path / 'out', resplit=True).boxes['val'] == {'cat': 1}
