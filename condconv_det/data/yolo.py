@@ -5,6 +5,7 @@ box. Where data.yaml has `kpt_shape`, keypoints follow the box.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,11 @@ def _in_order(names: Any, path: Path) -> list[str]:
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise ValueError(f'{path}: expected names as a list, or numbered from 0, got {names!r}')
-    return [str(name) for name in names]
+    names = [str(name) for name in names]
+    again = [name for name, count in Counter(names).items() if count > 1]
+    if again:
+        raise ValueError(f'{path}: expected each class once, got {", ".join(again)} more than once')
+    return names
 
 
 def numbers_in_use(paths: Iterable[Path]) -> dict[int, Path]:

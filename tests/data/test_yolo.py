@@ -104,6 +104,7 @@ def test_a_list_of_names_that_is_not_utf_8_is_named(files):
         ('names: cat', "numbered from 0, got 'cat'"),
         ('names: []', r'numbered from 0, got \[\]'),
         ('names: [cat', 'data.yaml is not YAML: '),
+        ('names: [1, dog, "1"]', 'data.yaml: expected each class once, got 1 more than once'),
     ],
 )
 def test_names_that_make_no_sense_are_refused(files, text, says):
