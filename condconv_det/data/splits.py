@@ -11,6 +11,7 @@ from numpy import ndarray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .fault import counted
 from .voc import SPLITS
 
 THUMBNAIL = 24  # pixels a side
@@ -117,14 +118,18 @@ def deal(groups: ndarray, boxed: ndarray, ratios: Mapping[str, float], seed: int
         seed: of the random order.
 
     Raises:
-        ValueError: there are fewer groups with boxes than splits.
+        ValueError: there are fewer images or groups with boxes than splits.
     """
     numbers, counts = np.unique(groups, return_counts=True)
     has_box = np.isin(numbers, groups[boxed])
     if has_box.sum() < len(ratios):
+        parted = f'cannot be parted in {" and ".join(ratios)}'
+        if boxed.sum() < len(ratios):
+            images = counted(int(boxed.sum()), 'image')
+            raise ValueError(f'{images} with boxes {parted}: {len(ratios)} are needed')
         raise ValueError(
-            f'{len(groups)} images in {has_box.sum()} groups of alike images with boxes cannot be '
-            f'parted in {" and ".join(ratios)}'
+            f'{len(groups)} images in {has_box.sum()} groups of alike images with boxes {parted}; '
+            '`--alike 2` takes none for alike, and without `--group-by` fewer stay together'
         )
     order = np.random.default_rng(seed).permutation(len(numbers))
     order = order[np.argsort(-counts[order], kind='stable')]
