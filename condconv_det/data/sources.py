@@ -351,6 +351,8 @@ def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[
             try:
                 if image is None:
                     raise UnusableImage('missing image', f'none below {index.root}, or several')
+                if seen.get(image) == path:
+                    raise UnusableImage('file listed twice', 'an earlier entry has it, too')
                 if image in seen:
                     raise ValueError(
                         f'{image} is in {seen[image]} and in {path}: name one of these files'
@@ -381,7 +383,12 @@ def _read_coco(root: Path, index: ImageIndex, read_size: ReadSize, faults: list[
 def _mended(path: Path, faults: list[Fault]) -> dict[str, Any]:
     """A json's data without what MMDetection cannot use."""
     found, data = check_coco(read_coco(path, 'utf-8-sig'))
-    errors = [fault for fault in found if level(fault, evaluated=True) != 'note']
+    # a file listed twice is left out and named with its path
+    errors = [
+        fault
+        for fault in found
+        if level(fault, evaluated=True) != 'note' and fault.kind != 'file listed twice'
+    ]
     if data is None:
         named = '; '.join(map(str, islice(errors, 3)))
         raise ValueError(

@@ -313,6 +313,21 @@ def test_a_json_may_have_a_byte_order_mark(files, name):
     assert boxes(read(files, name)) == [('a.jpg', 'cat')]
 
 
+@pytest.mark.parametrize('again', ['photos/a.jpg', 'a.jpg'])
+def test_of_a_file_listed_twice_in_a_json_the_first_entry_counts(files, again):
+    files.image('photos/a.jpg')
+    path = files.coco(
+        'all.json', {'photos/a.jpg': ['cat'], 'again': ['dog', 'cat']}, ['cat', 'dog']
+    )
+    path.write_text(path.read_text().replace('"again"', f'"{again}"'))
+    source = read(files)
+    assert boxes(source) == [('photos/a.jpg', 'cat')]
+    assert str(source.faults[0]) == (
+        f'all.json: {again}: file listed twice: an earlier entry has it, too; left out'
+    )
+    assert kinds(source)[1:] == ['class without boxes']
+
+
 @pytest.mark.parametrize('format', ['voc', 'coco', 'yolo'])
 def test_missing_and_broken_images_are_left_out_and_named(files, format):
     for name in ('a', 'cut'):
