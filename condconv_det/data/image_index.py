@@ -34,7 +34,10 @@ class ImageIndex:
             if path.suffix.lower() in SUFFIXES
         ]
         if not self.paths:
-            raise ValueError(f'no image below {root}: expected names in {" ".join(SUFFIXES)}')
+            raise ValueError(
+                f'no image below {root}: expected names in {" ".join(SUFFIXES)}, or their folder '
+                'by `--images`'
+            )
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in self.paths:

@@ -124,7 +124,7 @@ def find_format(root: Path, index: ImageIndex) -> str:
     if any(map(index.has_stem, visible_files(root, '*.txt'))):
         found.append('yolo')
     if len(found) > 1:
-        raise ValueError(f'{root} has boxes in several formats, {found}: say which')
+        raise ValueError(f'{root} has boxes in several formats, {found}: name one by `--format`')
     if not found:
         raise ValueError(
             f'{root} has no boxes: expected COCO json, or the xml of Pascal VOC or text files of '

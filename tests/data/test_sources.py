@@ -427,7 +427,7 @@ def test_what_has_no_format_or_several_is_refused(files, tmp_path):
         read(files)
     files.voc('a.xml', 'cat')
     files.yolo('a.txt', 0)
-    with pytest.raises(ValueError, match=r"several formats, \['voc', 'yolo'\]: say which"):
+    with pytest.raises(ValueError, match=r"several formats, \['voc', 'yolo'\]: name .* `--format`"):
         read(files)
     assert read(files, format='voc').format == 'voc'
     with pytest.raises(
@@ -442,7 +442,9 @@ def test_what_has_no_format_or_several_is_refused(files, tmp_path):
     with pytest.raises(ValueError, match='the image folder .*nowhere does not exist'):
         read(files, images='nowhere')
     (tmp_path / 'source' / 'empty').mkdir()
-    with pytest.raises(ValueError, match='no image below .*empty: expected names in .bmp'):
+    with pytest.raises(
+        ValueError, match='no image below .*empty: expected names in .bmp .*`--images`'
+    ):
         read(files, images='empty')
 
 
