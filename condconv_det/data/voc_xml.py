@@ -55,9 +55,13 @@ def check_size(tree: ET.Element, size: tuple[int, int], where: str, faults: list
     """
     said = [text_of(tree, f'size/{side}') for side in ('width', 'height')]
     detail = f'xml says {said[0] or "?"}x{said[1] or "?"}, file has {size[0]}x{size[1]}'
-    if all(text in ('', '0') for text in said):
+    try:
+        sides = [float(text or 0) for text in said]
+    except ValueError:
+        sides = said
+    if sides == [0, 0]:
         faults.append(Fault('image size missing', where, f'{detail}; used the file'))
-    elif said != list(map(str, size)):
+    elif sides != list(size):
         raise UnusableImage('image size differs', detail)
 
 

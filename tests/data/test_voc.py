@@ -213,7 +213,7 @@ def test_missing_and_broken_files_are_left_out_and_named(voc):
     assert [i['file_name'] for i in data['train']['images']] == ['good.jpg']
 
 
-@pytest.mark.parametrize('size, said', [(('', ''), r'?x?'), ((0, 0), '0x0')])
+@pytest.mark.parametrize('size, said', [(('', ''), r'?x?'), ((0, 0.0), '0x0.0')])
 def test_where_the_xml_has_no_size_the_files_is_used_and_that_named(voc, size, said):
     voc.add('sized', obj(), size=size).split('train', 'sized')
     done, data = convert(voc)
@@ -221,6 +221,11 @@ def test_where_the_xml_has_no_size_the_files_is_used_and_that_named(voc, size, s
     assert [str(fault) for fault in done.faults] == [
         f'train/sized: image size missing: xml says {said}, file has 40x30; used the file'
     ]
+
+
+def test_a_size_is_compared_as_a_number(voc):
+    voc.add('sized', obj(), size=(f'{WIDTH}.0', f'0{HEIGHT}')).split('train', 'sized')
+    assert convert(voc)[0].faults == []
 
 
 @pytest.mark.parametrize('size', [(HEIGHT, WIDTH), (2 * WIDTH, 2 * HEIGHT), (WIDTH, 'tall')])
