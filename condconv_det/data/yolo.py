@@ -17,6 +17,8 @@ from .text_files import read_lines, read_text, visible_files
 
 NAME_FILES = ('classes.txt', 'obj.names', '*.names', '_darknet.labels')
 
+_EXPECTED = 'expected a class and 4 numbers, or 3 or more points, with blanks between'
+
 
 def read_names(root: Path, faults: list[Fault]) -> list[str] | None:
     """The classes that a folder's data.yaml or a list of names has, in order; None if none has.
@@ -143,15 +145,20 @@ def read_labels(
         def left_out(kind: str, which: str = which) -> None:
             faults.append(Fault(kind, where, f'{which}; left out'))
 
+        words = line.replace(',', ' ').split()
+        polygon = len(words) >= 7 and len(words) % 2 == 1
+        if ',' in line or not (len(words) == 5 or polygon or (keypoints and len(words) > 5)):
+            commas = ' with commas' * (',' in line)
+            left_out('line of another form', f'{which}: {len(words)} values{commas}, {_EXPECTED}')
+            continue
         try:
-            label, *numbers = map(float, line.split())
+            label, *numbers = map(float, words)
         except ValueError:
             left_out('box not numeric')
             continue
         if keypoints:
             numbers = numbers[:4]
-        polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
-        if not all(map(math.isfinite, (label, *numbers))) or not (polygon or len(numbers) == 4):
+        if not all(map(math.isfinite, (label, *numbers))):
             left_out('box not numeric')
             continue
         if label not in range(num_classes):

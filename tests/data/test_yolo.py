@@ -28,8 +28,9 @@ def test_a_polygon_gives_its_bounding_box(files):
 @pytest.mark.parametrize(
     'line, kind',
     [
-        ('0 0.5 0.5 0.25', 'box not numeric'),
-        ('0 0.5 0.5 0.25 0.5 0.9', 'box not numeric'),
+        ('0 0.5 0.5 0.25', 'line of another form'),
+        ('0 0.5 0.5 0.25 0.5 0.9', 'line of another form'),
+        ('0, 0.5, 0.5, 0.25, 0.5', 'line of another form'),
         ('cat 0.5 0.5 0.25 0.5', 'box not numeric'),
         ('0 0.5 nan 0.25 0.5', 'box not numeric'),
         ('0 0.5 0.5 inf 0.5', 'box not numeric'),
@@ -45,6 +46,17 @@ def test_a_polygon_gives_its_bounding_box(files):
 def test_a_line_that_cannot_be_used_is_left_out_and_named(files, line, kind):
     found, faults = read(files, f'{line}\n1 0.5 0.5 0.25 0.5\n')
     assert faults == [kind] and [box['category_id'] for box in found] == [2]
+
+
+def test_of_a_line_of_another_form_it_is_said_what_it_has(files):
+    faults = []
+    path = files.write('a.txt', '0 0.5 0.5 0.25 0.5 0.9\n0,0.5,0.5,0.25,0.5')
+    assert read_labels(path, SIZE, 2, 'a', faults) == []
+    expected = 'expected a class and 4 numbers, or 3 or more points, with blanks between; left out'
+    assert [fault.detail for fault in faults] == [
+        f'line 1 (0 0.5 0.5 0.25 0.5 0.9): 6 values, {expected}',
+        f'line 2 (0,0.5,0.5,0.25,0.5): 5 values with commas, {expected}',
+    ]
 
 
 def test_a_box_across_the_border_is_clipped_and_named_unless_it_is_rounding(files):
