@@ -2,7 +2,7 @@
 
 from mmengine.model import BaseModule, PretrainedInit
 
-from condconv_det.layers.expert_start import start_changed_experts
+from condconv_det.layers.expert_start import expert_samples, start_changed_experts
 from condconv_det.layers.router import Router
 
 PRETRAINED = ('Pretrained', PretrainedInit)
@@ -19,12 +19,13 @@ class RoutedHead(BaseModule):
         if self.is_init or any(cfg['type'] in PRETRAINED for cfg in init_cfgs):
             BaseModule.init_weights(self)  # without what the static head does after it
             return
+        before = expert_samples(self)
         super().init_weights()
+        start_changed_experts(self, before)
         self.finish_start()
 
     def finish_start(self) -> None:
         """What is left to do after the initialisers of mmdet's head, which do not know experts."""
-        start_changed_experts(self)
         # an initialiser of layer='Linear', or one that names a routed layer, meets its router, too
         for layer in self.modules():
             if isinstance(layer, Router):

@@ -47,10 +47,21 @@ def _sample(layer: nn.Module) -> list[float]:
     return [] if layer.weight.is_meta else layer.weight.detach().flatten(1)[:, 0].tolist()
 
 
-def start_changed_experts(module: nn.Module) -> None:
-    """Starts a module's experts again where an initialiser has filled them one by one."""
-    for layer in module.modules():
-        if getattr(layer, 'init', None) == 'one-kernel' and layer.started != _sample(layer):
+def expert_samples(module: nn.Module) -> dict[nn.Module, list[float]]:
+    """Of each layer whose experts start as one kernel, what shows whether they have changed."""
+    layers = (layer for layer in module.modules() if getattr(layer, 'init', '') == 'one-kernel')
+    return {layer: _sample(layer) for layer in layers}
+
+
+def start_changed_experts(module: nn.Module, before: dict[nn.Module, list[float]]) -> None:
+    """Starts a module's experts again where an initialiser has filled them one by one.
+
+    Args:
+        before: `expert_samples` of before the initialiser; what it left alone, such as trained
+            experts, stays.
+    """
+    for layer, sample in expert_samples(module).items():
+        if sample not in (layer.started, before.get(layer)):
             start_experts(layer)
 
 
@@ -59,9 +70,10 @@ def _then_start_experts(init_weights: Any) -> Any:
 
     @wraps(init_weights)
     def init_and_start(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        before = expert_samples(self)
         with expert_fans():
             init_weights(self, *args, **kwargs)
-        start_changed_experts(self)
+        start_changed_experts(self, before)
 
     return init_and_start
 

@@ -49,6 +49,15 @@ def test_routers_of_a_checkpoint_and_of_an_earlier_start_stay(tmp_path):
         assert torch.equal(each.fc.router.fc.bias, torch.full((8,), 5.0))
 
 
+def test_experts_that_no_initialiser_fills_stay():
+    cond_cfg = dict(E8, init='one-kernel')
+    cfg = dict(type='CondConvClsHead', num_classes=5, in_channels=64, init_cfg=None)
+    head = MODELS.build(dict(cfg, cond_cfg=cond_cfg))
+    torch.nn.init.ones_(head.fc.weight)
+    head.init_weights()
+    assert torch.equal(head.fc.weight, torch.ones(8, 5, 64))
+
+
 def test_dropout_acts_in_training_alone():
     head = build(cond_cfg=E8, dropout=0.9)
     feats = (torch.randn(2, 64),)

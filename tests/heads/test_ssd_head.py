@@ -75,14 +75,16 @@ def test_focal_predictors_start_at_the_prior(cond_cfg):
     assert abs(scores.mean() / 0.01 - 1) < 0.2
 
 
-def test_weights_of_a_checkpoint_and_of_an_earlier_start_stay(tmp_path):
-    head = build(loss_cls=FOCAL, cond_cfg=dict(num_experts=4))
+@pytest.mark.parametrize('init', ['paper', 'one-kernel'])
+def test_weights_of_a_checkpoint_and_of_an_earlier_start_stay(init, tmp_path):
+    cond_cfg = dict(num_experts=4, init=init)
+    head = build(loss_cls=FOCAL, cond_cfg=cond_cfg)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter)
     saved = {key: value.clone() for key, value in head.state_dict().items()}
     torch.save(saved, tmp_path / 'head.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'head.pth'))
-    loaded = build(loss_cls=FOCAL, cond_cfg=dict(num_experts=4), init_cfg=init_cfg)
+    loaded = build(loss_cls=FOCAL, cond_cfg=cond_cfg, init_cfg=init_cfg)
     head.init_weights()
     for each in (loaded, head):
         torch.testing.assert_close(each.state_dict(), saved, rtol=0, atol=0)

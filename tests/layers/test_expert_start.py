@@ -140,6 +140,21 @@ def test_a_pretrained_part_keeps_its_weights(tmp_path):
     assert starts_as_one_kernel(network.head)
 
 
+def test_trained_experts_stay_in_a_second_runner_and_in_a_new_network(tmp_path):
+    network = train(Network(dict(type='Kaiming', layer='Conv2d')), tmp_path / 'first')
+    for layer in (network.backbone.conv, network.head):
+        nn.init.normal_(layer.weight)  # stands for the training
+    trained = [network.backbone.conv.weight.clone(), network.head.weight.clone()]
+    train(network, tmp_path / 'second')
+    assert torch.equal(network.backbone.conv.weight, trained[0])
+    assert torch.equal(network.head.weight, trained[1])
+
+    around = Network()
+    around.backbone = network.backbone
+    around.init_weights()
+    assert torch.equal(around.backbone.conv.weight, trained[0])
+
+
 @pytest.mark.parametrize('build', [partial(CondConv2d, 3, 4, 3), partial(CondLinear, 3, 4)])
 def test_an_unknown_start_is_named(build):
     with pytest.raises(ValueError, match=r"init must be one of \('paper', 'one-.* got 'zero'"):
