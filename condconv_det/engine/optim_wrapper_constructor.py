@@ -24,9 +24,10 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     A number multiplies the learning rate of the experts of all routed layers, on top of what the
     other options make of it; routers, norms and biases, which all experts share, keep theirs.
 
-    'matched' sets rate and weight decay so that the mixed kernel moves and decays as a plain one
-    does, while all routing weights are alike (sigmoid 1/2, softmax 1/E). There, an expert's
-    gradient is the kernel's times the routing weight, and a step of all experts adds up to:
+    'matched' sets rate, weight decay and `eps` so that the mixed kernel moves and decays as a plain
+    one does, while all routing weights are alike (sigmoid 1/2, softmax 1/E). There, an expert's
+    gradient, and so the `eps` beside it, is the kernel's times the routing weight, and a step of
+    all experts adds up to:
 
     | | kind of Adam | SGD |
     |---|---|---|
@@ -64,8 +65,10 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f"paramwise_cfg.expert_lr_mult='matched' knows SGD, {', '.join(ADAM_KIND)}, got "
                 f'{self.kind}: give the number by which the rate of experts is multiplied'
             )
-        default = inspect.signature(OPTIMIZERS.get(self.kind)).parameters['weight_decay'].default
-        self.decay = default if self.base_wd is None else self.base_wd
+        defaults = inspect.signature(OPTIMIZERS.get(self.kind)).parameters
+        self.decay = defaults['weight_decay'].default if self.base_wd is None else self.base_wd
+        if self.kind in ADAM_KIND:
+            self.eps = self.optimizer_cfg.get('eps', defaults['eps'].default)
         if self.decay and self.kind in ADAM_KIND and self.kind not in DECOUPLED:
             print_log(
                 f"expert_lr_mult='matched' does not match the weight decay of {self.kind}: take "
@@ -98,14 +101,17 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for group in experts:
             rate = mult
             if mult == 'matched':
-                rate = self._matched_rate(layers[id(group['params'][0])])
-                # weights decay by rate times decay
-                group['weight_decay'] = group.get('weight_decay', self.decay) / rate
+                rate = self._match(group, layers[id(group['params'][0])])
             group['lr'] = group.get('lr', self.base_lr) * rate
 
-    def _matched_rate(self, layer: nn.Module) -> float:
-        """What makes the steps of all experts, mixed, one step of a plain kernel."""
-        sigmoid = layer.activation == 'sigmoid'
+    def _match(self, group: dict, layer: nn.Module) -> float:
+        """Sets decay and `eps` of a layer's experts; returns what multiplies their rate."""
+        inverse = 2 if layer.activation == 'sigmoid' else layer.num_experts  # of a routing weight
+        rate = inverse / layer.num_experts
         if self.kind == 'SGD':
-            return 4 / layer.num_experts if sigmoid else layer.num_experts
-        return 2 / layer.num_experts if sigmoid else 1.0
+            rate *= inverse
+        else:
+            group['eps'] = self.eps / inverse
+        # weights decay by rate times decay
+        group['weight_decay'] = group.get('weight_decay', self.decay) / rate
+        return rate

@@ -12,7 +12,8 @@ from condconv_det.layers import CondConv2d, CondLinear
 from condconv_det.layers.expert_fans import has_expert_axis
 
 SGD = dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=0.1)
-ADAMW = dict(type='AdamW', lr=1e-5, eps=1e-14, weight_decay=20.0)
+ADAMW = dict(type='AdamW', lr=1e-5, weight_decay=20.0)
+RMSPROP = dict(type='RMSprop', lr=1e-3, alpha=0.9, momentum=0.9, eps=1e-3)
 
 
 def wrapper(model, optimizer, mult='matched', **kwargs):
@@ -61,12 +62,12 @@ def difference(optimizer, activation, mult='matched'):
 
 
 @pytest.mark.parametrize('activation', ['sigmoid', pytest.param('softmax', marks=pytest.mark.long)])
-@pytest.mark.parametrize('optimizer', [SGD, ADAMW], ids=lambda cfg: cfg['type'])
+@pytest.mark.parametrize('optimizer', [SGD, ADAMW, RMSPROP], ids=lambda cfg: cfg['type'])
 def test_mixed_kernels_move_as_the_static_twins_do(optimizer, activation):
     assert difference(optimizer, activation) < 1e-6
 
 
-@pytest.mark.parametrize('optimizer', [SGD, ADAMW], ids=lambda cfg: cfg['type'])
+@pytest.mark.parametrize('optimizer', [SGD, ADAMW, RMSPROP], ids=lambda cfg: cfg['type'])
 def test_unmatched_they_do_not(optimizer):
     assert difference(optimizer, 'sigmoid', mult=1.0) > 1e-4
 
