@@ -11,10 +11,8 @@ from torch import nn
 
 from condconv_det.layers.expert_fans import has_expert_axis
 
-# Whose step does not grow with the gradient; of them these shrink weights by the learning rate
-# alone, the others add weight decay to the gradient.
+# Whose step does not grow with the gradient.
 ADAM_KIND = ('Adam', 'AdamW', 'Adamax', 'NAdam', 'RMSprop')
-DECOUPLED = ('AdamW',)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -34,9 +32,9 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     | sigmoid | E/2 plain steps: rate 2/E, decay E/2 | E/4: rate 4/E, decay E/4 |
     | softmax | one plain step: 1, 1 | 1/E: rate E, decay 1/E |
 
-    Two things stay unmatched: weight decay that is added to the gradient of a kind of Adam (the log
-    warns of it), and clipping by the total norm, in which E experts count otherwise than one kernel
-    (the log says so).
+    Three things stay unmatched: weight decay that is added to the gradient of a kind of Adam (the
+    log warns of it); `clip_grad`, as gradients of experts are of another size (the log says so);
+    and a schedule's `eta_min`, one rate for all, where `eta_min_ratio` keeps each its own.
 
     Raises:
         ValueError: `expert_lr_mult` is neither above 0 nor 'matched', the optimizer has no `lr` or
@@ -69,17 +67,19 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self.decay = defaults['weight_decay'].default if self.base_wd is None else self.base_wd
         if self.kind in ADAM_KIND:
             self.eps = self.optimizer_cfg.get('eps', defaults['eps'].default)
-        if self.decay and self.kind in ADAM_KIND and self.kind not in DECOUPLED:
+        # weights shrink by the learning rate alone; else decay is added to the gradient
+        decoupled = self.kind == 'AdamW' or self.optimizer_cfg.get('decoupled_weight_decay')
+        if self.decay and self.kind in ADAM_KIND and not decoupled:
             print_log(
                 f"expert_lr_mult='matched' does not match the weight decay of {self.kind}: take "
                 'AdamW',
                 'current',
                 logging.WARNING,
             )
-        if 'max_norm' in (self.optim_wrapper_cfg.get('clip_grad') or {}):
+        if self.optim_wrapper_cfg.get('clip_grad'):
             print_log(
-                "clip_grad is set: experts count differently in the gradient's norm than one "
-                "kernel would, so that 'matched' is only approximate",
+                'clip_grad is set: gradients of experts are of another size than that of one '
+                "kernel, so that 'matched' is only approximate",
                 'current',
                 logging.INFO,
             )

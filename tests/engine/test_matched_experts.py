@@ -13,6 +13,7 @@ from condconv_det.layers.expert_fans import has_expert_axis
 
 SGD = dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=0.1)
 ADAMW = dict(type='AdamW', lr=1e-5, weight_decay=20.0)
+NADAMW = dict(type='NAdam', lr=1e-5, weight_decay=20.0, decoupled_weight_decay=True)
 RMSPROP = dict(type='RMSprop', lr=1e-3, alpha=0.9, momentum=0.9, eps=1e-3)
 
 
@@ -62,7 +63,7 @@ def difference(optimizer, activation, mult='matched'):
 
 
 @pytest.mark.parametrize('activation', ['sigmoid', pytest.param('softmax', marks=pytest.mark.long)])
-@pytest.mark.parametrize('optimizer', [SGD, ADAMW, RMSPROP], ids=lambda cfg: cfg['type'])
+@pytest.mark.parametrize('optimizer', [SGD, ADAMW, NADAMW, RMSPROP], ids=lambda cfg: cfg['type'])
 def test_mixed_kernels_move_as_the_static_twins_do(optimizer, activation):
     assert difference(optimizer, activation) < 1e-6
 
@@ -105,11 +106,17 @@ def test_each_layer_is_matched_by_its_own_experts_and_activation(optimizer, rate
         (
             dict(type='SGD', lr=0.1),
             dict(clip_grad=dict(max_norm=1.0)),
-            "clip_grad is set: experts count differently in the gradient's norm",
+            'clip_grad is set: gradients of experts are of another size',
             logging.INFO,
         ),
-        (dict(type='Adam', lr=0.1), dict(clip_grad=dict(clip_value=1.0)), None, None),
+        (
+            dict(type='Adam', lr=0.1),
+            dict(clip_grad=dict(type='value', clip_value=1.0)),
+            'clip_grad is set: gradients of experts are of another size',
+            logging.INFO,
+        ),
         (dict(type='AdamW', lr=0.1), {}, None, None),
+        (dict(NADAMW, lr=0.1), {}, None, None),
     ],
 )
 def test_what_cannot_be_matched_is_said(optimizer, kwargs, says, level, monkeypatch):
