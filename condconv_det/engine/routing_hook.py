@@ -80,7 +80,7 @@ def _iters_left(runner: Runner, batch_idx: int) -> int:
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         return len(runner.train_dataloader) - 1 - batch_idx
     interval = runner.val_interval
-    return interval - 1 - runner.iter % interval
+    return min(interval - 1 - runner.iter % interval, runner.max_iters - 1 - runner.iter)
 
 
 def _labels(sample: Any) -> set[int]:
