@@ -48,7 +48,10 @@ class SkipBrokenImagesHook(Hook):
         def prepare_data(dataset: BaseDataset, idx: int) -> Any:
             return self._prepare_data(dataset, idx)
 
-        BaseDataset.prepare_data = prepare_data
+        self._installed = BaseDataset.prepare_data = prepare_data
+
+    def before_run(self, runner: Runner) -> None:
+        BaseDataset.prepare_data = self._installed
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._log(runner)
@@ -57,7 +60,8 @@ class SkipBrokenImagesHook(Hook):
         self._log(runner)
 
     def after_run(self, runner: Runner) -> None:
-        BaseDataset.prepare_data = _plain_prepare_data
+        if BaseDataset.prepare_data is self._installed:
+            BaseDataset.prepare_data = _plain_prepare_data
 
     def _prepare_data(self, dataset: BaseDataset, idx: int) -> Any:
         """The transformed sample, or None, for which mmengine draws another."""

@@ -167,6 +167,22 @@ def test_after_the_run_a_broken_image_stops_as_before(root):
     assert BaseDataset.prepare_data is _plain_prepare_data
 
 
+def test_the_run_of_another_hook_does_not_end_it(root):
+    broken = break_images(root, 0)
+    first, second = make_runner(root, EPOCHS), make_runner(root, EPOCHS)
+    for runner in (first, second):
+        runner.train()
+        assert runner.model.seen and not broken & set(runner.model.seen)
+
+
+def test_the_end_of_a_run_leaves_the_hook_of_another_in_place():
+    first, second = SkipBrokenImagesHook(), SkipBrokenImagesHook()
+    first.after_run(None)
+    assert BaseDataset.prepare_data is not _plain_prepare_data
+    second.after_run(None)
+    assert BaseDataset.prepare_data is _plain_prepare_data
+
+
 def test_an_argument_out_of_range_is_named():
     with pytest.raises(ValueError, match='max_in_a_row must be at least 1, got 0'):
         SkipBrokenImagesHook(max_in_a_row=0)
