@@ -43,6 +43,7 @@ def cond_linear(x: Tensor, routing: Tensor, weight: Tensor, bias: Tensor | None 
         )
     check_operands(x, routing, weight, autocast_dtype(x))
     weight = weight.to(routing.dtype)
+    bias = None if bias is None else bias.to(routing.dtype)
     if not is_exporting() and x.shape[0] == 1:
         return F.linear(x, torch.tensordot(routing[0], weight, dims=1), bias)
     outputs = F.linear(x, weight.flatten(0, 1)).unflatten(1, (experts, out_channels))

@@ -43,9 +43,10 @@ def test_shapes_that_do_not_fit_are_named(x, routing, weight, says):
 @pytest.mark.parametrize('batch', [1, 3])
 def test_half_precision_experts_are_mixed_in_float32(batch, dtype):
     x, routing, weight = torch.randn(batch, 6), torch.rand(batch, 3), torch.randn(3, 4, 6).to(dtype)
-    y = cond_linear(x, routing, weight)
+    bias = torch.randn(4).to(dtype)
+    y = cond_linear(x, routing, weight, bias)
     assert y.dtype == torch.float32
-    expected = cond_linear(x.double(), routing.double(), weight.double())
+    expected = cond_linear(x.double(), routing.double(), weight.double(), bias.double())
     torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
 
 
