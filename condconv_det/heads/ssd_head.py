@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from mmcv.cnn import build_conv_layer
 from mmdet.models.dense_heads import SSDHead
-from mmdet.models.losses import CrossEntropyLoss, smooth_l1_loss
+from mmdet.models.losses import GHMC, CrossEntropyLoss, FocalLoss, smooth_l1_loss
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import bias_init_with_prob
 from mmengine.registry import MODELS
@@ -30,11 +30,11 @@ class CondConvSSDHead(RoutedHead, SSDHead):
     (mmdetection issues 11063, 11305).
 
     Args:
-        loss_cls: softmax `CrossEntropyLoss` trains with hard negatives as SSDHead does; any loss
-            with `use_sigmoid=True`, such as `FocalLoss`, sees all anchors, has no background class
-            and starts at a probability of `prior_prob`.
+        loss_cls: softmax `CrossEntropyLoss` trains with hard negatives as SSDHead does; `GHMC`,
+            `FocalLoss` and `CrossEntropyLoss` with `use_sigmoid=True` see all anchors, have no
+            background class and start at a probability of `prior_prob`.
         predictor_kernel_size: 1 or 3; None is SSDHead's own choice (3, with depthwise layers 1).
-        prior_prob: probability of every class before training, with a sigmoid loss.
+        prior_prob: probability of every class before training, with a sigmoid loss; in (0, 1).
         cond_cfg: `dict(num_experts, routing=dict())` routes the predictors; None leaves them plain.
         kwargs: SSDHead's arguments.
 
@@ -54,25 +54,26 @@ class CondConvSSDHead(RoutedHead, SSDHead):
         super().__init__(*args, **kwargs)
         if predictor_kernel_size not in (None, 1, 3):
             raise ValueError(f'predictor_kernel_size must be 1 or 3, got {predictor_kernel_size}')
+        if not 0 < prior_prob < 1:
+            raise ValueError(f'prior_prob must be between 0 and 1, got {prior_prob}')
         self.loss_cls = MMDET_MODELS.build(loss_cls)
-        self.use_sigmoid_cls = getattr(self.loss_cls, 'use_sigmoid', False)
-        if not self.use_sigmoid_cls:
-            self._check_softmax(loss_cls)
+        self._check_loss(loss_cls)
+        self.use_sigmoid_cls = self.loss_cls.use_sigmoid
         self.cls_out_channels = self.num_classes + (not self.use_sigmoid_cls)
         self.prior_prob = prior_prob
         self._build_predictors(predictor_kernel_size, parse_head_cond_cfg(cond_cfg))
 
-    def _check_softmax(self, loss_cls: dict) -> None:
-        if not isinstance(self.loss_cls, CrossEntropyLoss):
+    def _check_loss(self, loss_cls: dict) -> None:
+        if not isinstance(self.loss_cls, CrossEntropyLoss | FocalLoss | GHMC):
             raise ValueError(
-                f'loss_cls must be CrossEntropyLoss or have use_sigmoid=True, got {loss_cls}'
+                f'loss_cls must be CrossEntropyLoss, FocalLoss or GHMC, got {loss_cls}'
             )
-        # SSDHead, which computes it, reads none of these
-        if self.loss_cls.loss_weight != 1 or self.loss_cls.class_weight is not None:
-            raise ValueError(
-                f'loss_cls: softmax with hard negatives takes no loss_weight and no class_weight, '
-                f'got {loss_cls}'
-            )
+        taken = dict(reduction='mean', activated=False)
+        if not self.loss_cls.use_sigmoid:  # SSDHead, which computes it, reads none of these
+            taken |= dict(use_mask=False, loss_weight=1, class_weight=None, ignore_index=None)
+        for name, value in taken.items():
+            if getattr(self.loss_cls, name, value) != value:
+                raise ValueError(f'loss_cls.{name} must be {value!r} here, got {loss_cls}')
 
     def _build_predictors(self, kernel_size: int | None, cond: dict | None) -> None:
         """Puts a predictor as configured in the place of each one that SSDHead has built."""

@@ -7,6 +7,13 @@ from torch.nn import functional as F
 from condconv_det.heads import CondConvSSDHead
 from condconv_det.layers import CondConv2d, Router
 
+LOSSES = {
+    'softmax': SOFTMAX,
+    'focal': FOCAL,
+    'sigmoid': dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True),
+    'GHM': dict(type='mmdet.GHMC'),
+}
+
 
 def feature_maps(batch=2):
     return [torch.rand(batch, channels, side, side) for channels, side in zip(CHANNELS, (4, 2))]
@@ -19,7 +26,7 @@ OBJECTS = InstanceData(
 )
 
 
-@pytest.mark.parametrize('loss_cls', [FOCAL, SOFTMAX], ids=['focal', 'softmax'])
+@pytest.mark.parametrize('loss_cls', LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize('kernel_size', [1, 3])
 @pytest.mark.parametrize('cond_cfg', [None, dict(num_experts=4)])
 def test_trains_and_predicts(loss_cls, kernel_size, cond_cfg):
@@ -103,9 +110,15 @@ def test_routers_start_as_any_router_whatever_initialises_the_predictors():
     'kwargs, says',
     [
         (dict(predictor_kernel_size=2), 'predictor_kernel_size must be 1 or 3, got 2'),
-        (dict(loss_cls=dict(type='mmdet.L1Loss')), 'loss_cls must be CrossEntropyLoss or'),
-        (dict(loss_cls=dict(SOFTMAX, loss_weight=2.0)), "takes no loss_weight .* 'loss_weight': 2"),
-        (dict(loss_cls=dict(SOFTMAX, class_weight=[1.0] * 4)), 'and no class_weight, got'),
+        (dict(prior_prob=1), 'prior_prob must be between 0 and 1, got 1'),
+        (dict(loss_cls=dict(type='mmdet.L1Loss')), 'loss_cls must be CrossEntropyLoss, Foc.* got'),
+        (dict(loss_cls=dict(type='mmdet.QualityFocalLoss')), 'loss_cls must be CrossEntropyLoss,'),
+        (dict(loss_cls=dict(FOCAL, reduction='sum')), "loss_cls.reduction must be 'mean' here"),
+        (dict(loss_cls=dict(FOCAL, activated=True)), 'loss_cls.activated must be False here'),
+        (dict(loss_cls=dict(SOFTMAX, loss_weight=2.0)), 'loss_cls.loss_weight must be 1 here'),
+        (dict(loss_cls=dict(SOFTMAX, class_weight=[1.0] * 4)), 'class_weight must be None here'),
+        (dict(loss_cls=dict(SOFTMAX, use_mask=True)), 'loss_cls.use_mask must be False here'),
+        (dict(loss_cls=dict(SOFTMAX, ignore_index=1)), 'loss_cls.ignore_index must be None here'),
         (dict(cond_cfg=dict(num_experts=0)), 'num_experts must be an integer of at least 1'),
         (dict(cond_cfg=dict(num_experts=4, start=3)), r"cond_cfg has unknown keys \['start'\]"),
         (dict(cond_cfg=dict(num_experts=4, routing=dict(temp=1))), r"cond_cfg.routing.*\['temp'\]"),
