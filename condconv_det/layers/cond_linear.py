@@ -46,6 +46,8 @@ class CondLinear(nn.Linear):
         check_num_experts(num_experts)
         check_init('init', init)
         check_routing('routing', routing)
+        if routing.get('hierarchical'):
+            raise ValueError('routing: hierarchical routing is for backbones, not for CondLinear')
         super().__init__(in_features, out_features, bias, device, dtype)
         self.num_experts = num_experts
         experts = self.weight.new_empty(num_experts, *self.weight.shape)

@@ -45,3 +45,5 @@ def test_bad_arguments_are_named():
         CondLinear(6, 4, num_experts=0)
     with pytest.raises(ValueError, match='routing must be a dict of .* got None'):
         CondLinear(6, 4, num_experts=2, routing=None)
+    with pytest.raises(ValueError, match='hierarchical routing is for backbones, not for CondL'):
+        CondLinear(6, 4, num_experts=2, routing=dict(hierarchical=True))
