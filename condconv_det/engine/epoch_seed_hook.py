@@ -21,7 +21,8 @@ class EpochSeedHook(Hook):
 
     A training that counts iterations in place of epochs draws them, but for its workers, from the
     seed and the iteration's number. Its workers need nothing: mmengine resumes by loading, and
-    dropping, all batches before.
+    dropping, all batches before. Without workers (`num_workers=0`) that draws from the training's
+    own random numbers, and the first batch after it is another one.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
