@@ -28,8 +28,11 @@ def check_stages(
         frozen_stages: least_frozen, which freezes nothing, to most_frozen, num_stages by default.
         num_stages: of the whole network.
     """
-    if not out_indices or not set(out_indices) <= set(range(num_stages)):
-        raise ValueError(f'out_indices must be among 0 to {num_stages - 1}, got {out_indices}')
+    known = isinstance(out_indices, Collection) and set(out_indices) <= set(range(num_stages))
+    if not known or not out_indices:
+        raise ValueError(
+            f'out_indices must be a tuple of stages among 0 to {num_stages - 1}, got {out_indices}'
+        )
     most_frozen = num_stages if most_frozen is None else most_frozen
     if frozen_stages not in range(least_frozen, most_frozen + 1):
         raise ValueError(

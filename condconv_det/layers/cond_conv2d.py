@@ -61,7 +61,8 @@ class CondConv2d(nn.Conv2d):
     ) -> None:
         check_num_experts(num_experts)
         check_init('init', init)
-        check_routing('routing', routing or {})
+        if routing is not None:
+            check_routing('routing', routing)
         if isinstance(padding, str) and padding not in ('same', 'valid'):
             raise ValueError(
                 f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}"

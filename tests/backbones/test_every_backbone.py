@@ -279,7 +279,8 @@ def test_no_warning_without_cause(name):
 @pytest.mark.parametrize(
     'kwargs, says',
     [
-        (dict(out_indices=(1, 99)), r'out_indices must be among 0 to \d+, got \(1, 99\)'),
+        (dict(out_indices=(1, 99)), r'out_indices must be .* among 0 to \d+, got \(1, 99\)'),
+        (dict(out_indices=3), r'out_indices must be a tuple of stages among 0 to \d+, got 3'),
         (dict(out_indices=()), 'out_indices'),
         (dict(frozen_stages=99), r'frozen_stages must be in -?\d to \d+, got 99'),
         (dict(cond_cfg=dict(num_experts=8, start=99)), r'cond_cfg.start .* 1 to \d+, got 99'),

@@ -192,6 +192,8 @@ def test_a_network_can_be_channels_last():
 def test_a_router_of_unknown_keys_is_named():
     with pytest.raises(ValueError, match=r"routing has unknown keys \['temp'\]; it takes"):
         CondConv2d(4, 4, 1, num_experts=2, routing=dict(temp=2))
+    with pytest.raises(ValueError, match='routing must be a dict of .* got False'):
+        CondConv2d(4, 4, 1, num_experts=2, routing=False)
 
 
 def test_an_input_of_other_channels_is_named():
