@@ -28,7 +28,7 @@ def split_kernel(kernel: Tensor, num_experts: int, activation: str, seed: int) -
         seed: of the noise, which nothing else decides, so that all processes make the same.
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(num_experts, *kernel.shape, generator=generator)
+    noise = torch.randn(num_experts, *kernel.shape, generator=generator, device='cpu')
     noise -= noise.mean(0)
     scale = 2 / num_experts if activation == 'sigmoid' else 1.0
     return scale * kernel + noise.to(kernel) * (NOISE * kernel.std(correction=0))

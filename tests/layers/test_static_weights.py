@@ -79,6 +79,15 @@ def test_every_process_loads_the_same_experts():
     assert len(static) == 2  # and the checkpoint is left as it was
 
 
+def test_the_default_device_does_not_matter():
+    static = nn.Conv2d(3, 4, 3).state_dict()
+    one, other = CondConv2d(3, 4, 3, num_experts=4), CondConv2d(3, 4, 3, num_experts=4)
+    one.load_state_dict(static)
+    with torch.device('meta'):
+        other.load_state_dict(static)
+    assert torch.equal(one.weight, other.weight)
+
+
 def test_a_routed_checkpoint_loads_as_it_is():
     one, other = CondConv2d(3, 4, 3, num_experts=4), CondConv2d(3, 4, 3, num_experts=4)
     other.load_state_dict(one.state_dict())
