@@ -90,16 +90,17 @@ def load_router(
     }
     has_experts = any(value.dim() == expert_dim for value in tensors.values())
     has_router = any(key.startswith(prefix + 'router.') for key in tensors)
+    layer = prefix[:-1] or 'the layer'
     if has_experts and not weights:
         raise ValueError(
-            f'{prefix[:-1]}: the checkpoint has experts here, the network has none: '
+            f'{layer}: the checkpoint has experts here, the network has none: '
             f'they were built with another cond_cfg'
         )
     if has_experts and has_router != (router is not None):
         raise ValueError(
-            f'{prefix[:-1]}: the {"checkpoint" if has_router else "network"} has a router here, '
+            f'{layer}: the {"checkpoint" if has_router else "network"} has a router here, '
             f'the {"network" if has_router else "checkpoint"} has none: '
-            f'they were built with another cond_cfg.share'
+            f'they were built with another `routing`, or `cond_cfg.share`'
         )
     own = [tensors[prefix + name] for name in weights if prefix + name in tensors]
     kernels = [value for value in own if value.dim() == expert_dim - 1]

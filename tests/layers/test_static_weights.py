@@ -103,7 +103,10 @@ def test_a_routed_checkpoint_loads_as_it_is():
             r'weight: the checkpoint has a kernel of \[4, 3, 5, 5\], the network ',
         ),
         (CondConv2d(3, 4, 3, num_experts=2), 'weight: the checkpoint has 2 experts, the network 4'),
-        (CondConv2d(3, 4, 3, num_experts=4, routing=None), 'router'),
+        (
+            CondConv2d(3, 4, 3, num_experts=4, routing=None),
+            'the layer: the network has a router here, .* another `routing`, or `cond_cfg.share`',
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(load, checkpoint, says):
