@@ -142,7 +142,7 @@ def _plan(x, routing, weight, bias, stride, padding, dilation, groups) -> Plan:
 
 def _make_plan(x, routing, weight, bias, stride, padding, dilation, groups, dtype) -> Plan:
     _check(x, routing, weight, bias, groups, dtype)
-    stride, dilation = _pair(stride), _pair(dilation)
+    stride, dilation = _both('stride', stride), _both('dilation', dilation)
     if min(*stride, *dilation) < 1:
         raise ValueError(f'stride and dilation must be at least 1, got {stride} and {dilation}')
     size, kernel_size = tuple(x.shape[2:]), tuple(weight.shape[3:])
@@ -158,16 +158,31 @@ def _make_plan(x, routing, weight, bias, stride, padding, dilation, groups, dtyp
         padding = (0, 0)
     elif isinstance(padding, str):
         raise ValueError(f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}")
-    padding = _pair(padding)
+    padding = _both('padding', padding)
+    places = out_size(size, kernel_size, stride, padding, dilation)
+    if not is_compiling() and min(places) < 1:  # compiled, a size may be a symbol
+        raise ValueError(
+            f'a kernel of {kernel_size} with dilation {dilation} does not fit on '
+            f'x of {tuple(x.shape[2:])} with padding {padding}'
+        )
     if (kernel_size, groups, padding) == ((1, 1), 1, (0, 0)) and stride != (1, 1):
-        size = out_size(size, kernel_size, stride, padding, dilation)
-        step, stride = stride, (1, 1)
+        size, step, stride = places, stride, (1, 1)
     if x.shape[0] == 0:  # not len(x), which fixes the batch size of what is exported
         return Plan(MixedOutputs(stride, padding, dilation, groups), dtype, pad, step)
     given = Operand((*x.shape[:2], *size), dtype or x.dtype, x.device)
     experts = Operand(weight.shape, dtype if dtype and x.is_cuda else weight.dtype, x.device)
     kernel = choose_kernel(given, experts, stride, padding, dilation, groups)
     return Plan(kernel, dtype, pad, step)
+
+
+def _both(name: str, sizes: Size) -> Pair:
+    """(vertical, horizontal); a number, or a tuple of one, says both."""
+    pair = _pair(sizes)
+    if len(pair) == 1:
+        pair *= 2
+    if len(pair) != 2:
+        raise ValueError(f'{name} must be an integer or a pair, got {sizes}')
+    return pair
 
 
 class Operand(NamedTuple):

@@ -78,6 +78,17 @@ def test_half_precision_experts_are_mixed_in_float32(batch, kernel_size, groups,
     torch.testing.assert_close(weight.grad, exact.grad.to(dtype))
 
 
+@pytest.mark.parametrize('kernel_size', [1, 3])
+@pytest.mark.parametrize('batch', [1, 2])
+def test_a_tuple_of_one_says_both_directions(batch, kernel_size):
+    x, routing = torch.randn(batch, 4, 7, 7), torch.rand(batch, 3)
+    weight = torch.randn(3, 6, 4, kernel_size, kernel_size)
+    for how in (dict(stride=(2,)), dict(padding=(1,)), dict(dilation=(2,))):
+        both = {name: size * 2 for name, size in how.items()}
+        y = cond_conv2d(x, routing, weight, **how)
+        assert torch.equal(y, cond_conv2d(x, routing, weight, **both))
+
+
 def arguments(**changes):
     given = dict(
         x=torch.rand(2, 4, 5, 5), routing=torch.rand(2, 3), weight=torch.rand(3, 6, 4, 1, 1)
@@ -122,6 +133,13 @@ def arguments(**changes):
         ),
         (dict(stride=0), ValueError, r'stride and dilation .* got \(0, 0\) and \(1, 1\)'),
         (dict(dilation=(1, 0)), ValueError, r'at least 1, got \(1, 1\) and \(1, 0\)'),
+        (dict(stride=(1, 2, 3)), ValueError, r'stride must be .* a pair, got \(1, 2, 3\)'),
+        (
+            dict(weight=torch.rand(3, 6, 4, 3, 3), dilation=(1, 4), padding=(0, 1)),
+            ValueError,
+            r'a kernel of \(3, 3\) with dilation \(1, 4\) .* x of \(5, 5\) with padding \(0, 1\)',
+        ),
+        (dict(x=torch.rand(2, 4, 0, 5)), ValueError, r'does not fit on x of \(0, 5\)'),
         (dict(padding='full'), ValueError, "padding must be .* got 'full'"),
         (dict(bias=torch.rand(5)), ValueError, r'bias must be \[Cout\] = \[6\].*\(5,\)'),
     ],
