@@ -76,17 +76,18 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: nothing can be written there; raised before the block.
     """
-    partial = path.with_name(f'.{path.name}.partial{path.suffix}')
+    final = path.resolve()  # of a link, the file that it stands for
+    partial = final.with_name(f'.{final.name}.partial-{os.getpid()}{path.suffix}')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():  # it would be found out when all is written
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.is_dir():  # it would be found out when all is written
             raise IsADirectoryError('it is a folder')
         partial.touch()
     except OSError as error:
         raise OSError(f'{path} cannot be written: {error}') from error
     try:
         yield partial
-        partial.replace(path)
+        partial.replace(final)
     finally:
         partial.unlink(missing_ok=True)
 
