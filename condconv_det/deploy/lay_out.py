@@ -23,6 +23,8 @@ LEVELS = onnxruntime.GraphOptimizationLevel
 # whose constant matrix the runtime lays out for products with many rows.
 BLOCK = 2**13
 MARK = 2**20  # no weight is as large; it and the next numbers are exact in float32
+# They scale constant kernels, and marks with them, by a norm or a factor that follows.
+SCALING = ('ConvBNFusion', 'ConvMulFusion')
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,17 @@ def channels_per_block() -> int:
     return int((steps == side).argmin()) + 1  # where the next channel does not follow any more
 
 
-def _optimised(model: ir.Model, level: LEVELS) -> ir.Model:
-    """What ONNX Runtime makes of a model on this CPU."""
+def _optimised(model: ir.Model, level: LEVELS, disabled: Sequence[str] = ()) -> ir.Model:
+    """What ONNX Runtime makes of a model on this CPU, without the optimisers that are disabled."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = level
     options.log_severity_level = 3  # that the result is for one kind of CPU is meant
     with TemporaryDirectory() as folder:
         options.optimized_model_filepath = f'{folder}/optimised.onnx'
         written = ir.to_proto(model).SerializeToString()
-        onnxruntime.InferenceSession(written, options, providers=['CPUExecutionProvider'])
+        onnxruntime.InferenceSession(
+            written, options, providers=['CPUExecutionProvider'], disabled_optimizers=disabled
+        )
         return ir.from_proto(onnx.load(options.optimized_model_filepath))
 
 
@@ -134,7 +138,7 @@ def _with_constants(
         each.constant.const_value = ir.tensor(kernel)
         model.graph.initializers[each.constant.name] = each.constant
     RemoveUnusedNodesPass()(model)
-    return _optimised(model, LEVELS.ORT_ENABLE_ALL)
+    return _optimised(model, LEVELS.ORT_ENABLE_ALL, SCALING)
 
 
 def _places(network: ir.Model, marks: Sequence[ndarray]) -> list[int]:

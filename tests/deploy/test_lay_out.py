@@ -34,6 +34,9 @@ class Network(nn.Module):
         )
         self.first = CondConv2d(64, 32, 1, num_experts=4)
         self.by_firsts_router = CondConv2d(32, 36, 3, padding=1, groups=2, num_experts=4)
+        self.norm = nn.BatchNorm2d(36)  # stays behind its layer, as those of RetinaSepBNHead
+        self.norm.running_mean.normal_()
+        self.norm.running_var.uniform_(0.5, 2)
         for layer in self.modules():
             if isinstance(layer, CondConv2d):
                 layer.convolve = partial(single_image_conv2d, mixes_depthwise=True)
@@ -41,7 +44,7 @@ class Network(nn.Module):
     def forward(self, images):
         x = self.start(images)
         routing = self.first.router(x)
-        return self.by_firsts_router(self.first(x, routing), routing)
+        return self.norm(self.by_firsts_router(3 * self.first(x, routing), routing))
 
 
 @pytest.fixture(scope='module')
