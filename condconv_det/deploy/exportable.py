@@ -135,6 +135,12 @@ def check_exportable(model: nn.Module, size: tuple[int, int], with_nms: bool) ->
             f'NMS inside the file keeps at least 1 detection, but test_cfg.max_per_img of {name} '
             f'is {head.test_cfg.get("max_per_img")}'
         )
+    # mmdet measures in pixels of the original image, which the file does not know
+    if with_nms and head.test_cfg.get('min_bbox_size', -1) > 0:
+        raise ValueError(
+            f'NMS inside the file takes a min_bbox_size of at most 0, but test_cfg.min_bbox_size '
+            f'of {name} is {head.test_cfg.min_bbox_size}: export without it'
+        )
 
 
 def _by_anchor(levels: list[Tensor], channels: int) -> Tensor:

@@ -93,9 +93,7 @@ class OnnxDetector(BaseModel):
             raise ValueError(f'an ONNX file only predicts, got mode={mode!r}')
         images = np.stack([self._pad(image) for image in inputs])
         for sample, outputs in zip(data_samples, self._run(images)):
-            detections = self._detections(sample.img_shape, *map(torch.from_numpy, outputs))
-            detections.bboxes /= detections.bboxes.new_tensor(sample.scale_factor).repeat(2)
-            sample.pred_instances = detections
+            sample.pred_instances = self._detections(sample, *map(torch.from_numpy, outputs))
         return data_samples
 
     def _pad(self, image: Tensor) -> np.ndarray:
@@ -122,10 +120,11 @@ class OnnxDetector(BaseModel):
         return [image for call in outputs for image in call][:count]
 
     def _detections(
-        self, shape: tuple[int, int], boxes: Tensor, scores: Tensor, labels: Tensor | None = None
+        self, sample: DetDataSample, boxes: Tensor, scores: Tensor, labels: Tensor | None = None
     ) -> InstanceData:
-        """Boxes [N, 4] within an image of the given height and width, most certain first."""
-        boxes = boxes.minimum(boxes.new_tensor([shape[1], shape[0]] * 2))
+        """Boxes [N, 4] within a sample's image and in its own pixels, most certain first."""
+        boxes = boxes.minimum(boxes.new_tensor(sample.img_shape[::-1] * 2))
+        boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
         if labels is not None:
             found = InstanceData(bboxes=boxes, scores=scores, labels=labels)
             return found[labels >= 0]

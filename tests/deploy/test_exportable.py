@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from condconv_det.deploy import ExportableDetector
-from condconv_det.deploy.suppression import suppress_at_once, suppress_by_image
+from condconv_det.deploy.suppression import best_detections, suppress_at_once, suppress_by_image
 from condconv_det.deploy.write import describe, prepare
 
 SIZE = (64, 96)
@@ -39,7 +39,6 @@ def test_detections_are_mmdets(kind, suppress, small_detector, images, mmdet_det
     'changes',
     [
         dict(nms=dict(type='nms', iou_threshold=0.3, class_agnostic=True)),
-        dict(min_bbox_size=30),
         dict(nms_pre=7),
         dict(max_per_img=3),
         dict(score_thr=0.99999),  # finds nothing
@@ -57,6 +56,13 @@ def test_detections_are_mmdets_under_another_test_cfg(
     with torch.no_grad():
         found = ExportableDetector(model, SIZE, with_nms=True)(images.float())
     assert_same_detections(found, expected)
+
+
+def test_boxes_without_width_or_height_are_left_out():
+    boxes = torch.tensor([[[0.0, 0, 9, 9], [20, 0, 20, 9], [40, 0, 49, 0]]])
+    test_cfg = dict(min_bbox_size=0, nms=dict(iou_threshold=0.5), max_per_img=3)
+    _, _, labels = best_detections(boxes, torch.ones(1, 3, 1), [3], SIZE, test_cfg)
+    assert labels.tolist() == [[0, -1, -1]]
 
 
 def test_nothing_stays_in_training_mode(small_detector):
@@ -152,6 +158,14 @@ def test_says_why_its_nms_cannot_be_exported_while_its_boxes_can(small_detector)
     model.bbox_head.test_cfg.nms = dict(type='soft_nms', iou_threshold=0.5)
     ExportableDetector(model, SIZE)
     with pytest.raises(ValueError, match="plain nms .* 'soft_nms'.*: export without it"):
+        ExportableDetector(model, SIZE, with_nms=True)
+
+
+def test_says_that_small_boxes_cannot_be_left_out_inside_the_file(small_detector):
+    model = small_detector()
+    model.bbox_head.test_cfg.min_bbox_size = 8
+    ExportableDetector(model, SIZE)
+    with pytest.raises(ValueError, match='of at most 0, .* is 8: export without it'):
         ExportableDetector(model, SIZE, with_nms=True)
 
 
