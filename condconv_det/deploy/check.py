@@ -102,9 +102,10 @@ def detection_differences(
                 box_distance = (boxes2[same] - box).abs().amax(-1)
                 score_distance = (scores2[same] - value).abs()
                 nearest = (box_distance / MAX_PIXELS + score_distance / MAX_SCORE).argmin()
-                pixels = max(pixels, box_distance[nearest].item())
-                score = max(score, score_distance[nearest].item())
-    return pixels, score
+                # unlike max, keeps what is not a number
+                pixels = np.maximum(pixels, box_distance[nearest].item())
+                score = np.maximum(score, score_distance[nearest].item())
+    return float(pixels), float(score)
 
 
 def random_images(batch: int, size: tuple[int, int]) -> Tensor:

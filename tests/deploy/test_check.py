@@ -66,6 +66,17 @@ def test_a_value_that_is_not_a_number_never_agrees():
     assert same.agrees and not worse.agrees
 
 
+@pytest.mark.parametrize(
+    'broken', [([math.nan] * 4, 0.7, 1), ([10.0, 10.0, 20.0, math.nan], 0.7, 1), (BOX, math.nan, 1)]
+)
+def test_a_detection_that_is_not_a_number_never_agrees(broken):
+    whole, nothing = (BOX, 0.7, 1), (BOX, 0.0, -1)
+    for rows in ([broken, nothing], [broken, whole, nothing], [whole, broken, nothing]):
+        expected = [whole] * (len(rows) - 1) + [nothing]
+        differences = detection_differences(detections(*rows), detections(*expected), 0.1)
+        assert not Comparison(1, 'real', *differences, 1, 1).agrees
+
+
 def test_a_file_runs_on_as_many_threads_as_pytorch(tmp_path, monkeypatch):
     onnx, onnxruntime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
     x, y = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in 'xy')
