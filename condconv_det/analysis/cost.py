@@ -91,8 +91,9 @@ def image_size(cfg: Config) -> tuple[int, int]:
             'give one'
         )
     for transform in reversed(dataset.pipeline):
-        if transform.type == 'Resize' and 'scale' in transform:
-            width, height = transform.scale
+        if transform.type.rpartition('.')[2] == 'Resize' and 'scale' in transform:
+            scale = transform.scale
+            width, height = (scale, scale) if isinstance(scale, int) else scale
             return height, width
         if 'crop_size' in transform:
             side = transform.crop_size

@@ -39,3 +39,4 @@ def test_the_size_of_images_is_height_and_width():
     # a scale is width and height, a crop's size height and width
     assert image_size(config(dict(type='Resize', scale=(96, 64)))) == (64, 96)
     assert image_size(config(dict(type='RandomCrop', crop_size=(32, 48)))) == (32, 48)
+    assert image_size(config(dict(type='mmdet.Resize', scale=128))) == (128, 128)
