@@ -245,9 +245,9 @@ TEXT = r"""
 @ deploy/suppression.py | wrong comparison | a box that is small on one side stays
 - test_cfg['min_bbox_size']).all(-1)
 + test_cfg['min_bbox_size']).any(-1)
-@ deploy/write.py | swapped axis | the padding has the mean's channels reversed
-- pad_pixel=mean[::-1] if preprocessor._channel_conversion else mean,
-+ pad_pixel=mean,
+@ deploy/write.py | swapped axis | the padding has its channels reversed
+- pad_pixel=pixel[::-1] if preprocessor._channel_conversion else pixel,
++ pad_pixel=pixel,
 
 @ data/voc_xml.py | off-by-one | boxes lose their last row and column
 - box = [xmin - 1, ymin - 1, xmax, ymax]

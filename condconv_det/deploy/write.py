@@ -155,13 +155,16 @@ def write_export(
 def describe(detector: ExportableDetector, classes: Sequence[str] = ()) -> dict[str, Any]:
     """What a file says of itself, for whoever runs it; see docs/export.md."""
     preprocessor = detector.model.data_preprocessor
-    mean = preprocessor.mean.flatten().tolist() if preprocessor._enable_normalize else [0.0] * 3
+    pixel = torch.full((3,), float(preprocessor.pad_value))
+    if preprocessor._enable_normalize:
+        pixel = (preprocessor.mean + preprocessor.pad_value * preprocessor.std).flatten()
+    pixel = pixel.tolist()
     return dict(
         size=list(detector.size),
         num_classes=detector.model.bbox_head.num_classes,
         classes=list(classes),
         with_nms=detector.with_nms,
         level_sizes=detector.level_sizes,
-        # as the file takes its channels; what normalisation makes zero, to pad smaller images with
-        pad_pixel=mean[::-1] if preprocessor._channel_conversion else mean,
+        # as the file takes its channels; normalised, it is what training pads images with
+        pad_pixel=pixel[::-1] if preprocessor._channel_conversion else pixel,
     )

@@ -103,15 +103,18 @@ def test_without_nms_it_gives_every_anchors_box_and_scores(kind, small_detector,
         dict(mean=[10, 20, 30], std=[1, 2, 3], bgr_to_rgb=True),
         dict(mean=[10, 20, 30], std=[1, 2, 3]),
         dict(bgr_to_rgb=True),
+        dict(mean=[10, 20, 30], std=[1, 2, 3], bgr_to_rgb=True, pad_value=4),
+        dict(pad_value=114),
     ],
     ids=str,
 )
-def test_a_file_pads_with_what_mmdets_preprocessing_makes_zero(options, small_detector):
+def test_a_file_pads_with_what_mmdets_preprocessing_makes_its_padding(options, small_detector):
     model = small_detector()
     model.data_preprocessor = DetDataPreprocessor(**options)
     pixel = describe(ExportableDetector(model, SIZE))['pad_pixel']
     padding = torch.tensor(pixel)[:, None, None].expand(3, *SIZE)
-    assert (model.data_preprocessor(dict(inputs=[padding], data_samples=None))['inputs'] == 0).all()
+    made = model.data_preprocessor(dict(inputs=[padding], data_samples=None))['inputs']
+    assert (made == options.get('pad_value', 0)).all()
 
 
 @pytest.mark.parametrize('batch', [1, None], ids=['one image', 'any batch'])
