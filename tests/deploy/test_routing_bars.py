@@ -12,3 +12,7 @@ def test_bars_are_the_mean_routing_weights():
         if axes.axison
     }
     assert drawn == {'layer1': [0.3, 0.7], 'fc': [0.5, 0.0]}
+
+
+def test_without_layers_there_is_no_figure():
+    assert plot_routing({}) is None
