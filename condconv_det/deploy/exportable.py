@@ -1,6 +1,8 @@
 """A detector of mmdet as one function of an image tensor, which is what can be exported."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from mmdet.models.dense_heads import RetinaHead, RetinaSepBNHead, SSDHead
@@ -123,23 +125,28 @@ def check_exportable(model: nn.Module, size: tuple[int, int], with_nms: bool) ->
             f'{name} pads images to multiples of {divisor} pixels, got a size of '
             f'{size[0]}x{size[1]}'
         )
-    nms = head.test_cfg.get('nms', {})
+    if with_nms:
+        _check_nms(name, head.test_cfg or {})
+
+
+def _check_nms(name: str, test_cfg: Mapping[str, Any]) -> None:
+    nms = test_cfg.get('nms') or {}
     unknown = set(nms) - {'type', 'iou_threshold', 'class_agnostic'}
-    if with_nms and (nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms or unknown):
+    if nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms or unknown:
         raise ValueError(
             f'NMS inside the file is plain nms with an iou_threshold, but test_cfg.nms of {name} '
             f'is {dict(nms)}: export without it'
         )
-    if with_nms and head.test_cfg.get('max_per_img', 0) < 1:
+    if test_cfg.get('max_per_img', 0) < 1:
         raise ValueError(
             f'NMS inside the file keeps at least 1 detection, but test_cfg.max_per_img of {name} '
-            f'is {head.test_cfg.get("max_per_img")}'
+            f'is {test_cfg.get("max_per_img")}'
         )
     # mmdet measures in pixels of the original image, which the file does not know
-    if with_nms and head.test_cfg.get('min_bbox_size', -1) > 0:
+    if test_cfg.get('min_bbox_size', -1) > 0:
         raise ValueError(
             f'NMS inside the file takes a min_bbox_size of at most 0, but test_cfg.min_bbox_size '
-            f'of {name} is {head.test_cfg.min_bbox_size}: export without it'
+            f'of {name} is {test_cfg["min_bbox_size"]}: export without it'
         )
 
 

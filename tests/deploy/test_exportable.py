@@ -164,6 +164,14 @@ def test_says_why_its_nms_cannot_be_exported_while_its_boxes_can(small_detector)
         ExportableDetector(model, SIZE, with_nms=True)
 
 
+def test_a_detector_without_test_cfg_can_be_exported_without_nms(small_detector):
+    model = small_detector()
+    model.bbox_head.test_cfg = None
+    ExportableDetector(model, SIZE)
+    with pytest.raises(ValueError, match='plain nms .* is {}: export without it'):
+        ExportableDetector(model, SIZE, with_nms=True)
+
+
 def test_says_that_small_boxes_cannot_be_left_out_inside_the_file(small_detector):
     model = small_detector()
     model.bbox_head.test_cfg.min_bbox_size = 8
