@@ -38,7 +38,7 @@ def main() -> None:
     from condconv_det.compat.checkpoints import CheckpointError
     from condconv_det.deploy.detect_files import detect_files
     from condconv_det.deploy.detector import Detector, last_checkpoint
-    from condconv_det.deploy.images import find_images
+    from condconv_det.deploy.images import describe_failures, find_images
 
     try:
         images = find_images(args.images)
@@ -49,8 +49,7 @@ def main() -> None:
         sys.exit(f'error: {error}')
     print(f'{counted(len(pictures), "picture")}, and as many lists of boxes, in {args.out_dir}')
     if failures:
-        reasons = '\n'.join(f'  {reason}' for reason in failures.values())
-        sys.exit(f'error: {len(failures)} of {len(images)} images could not be read:\n{reasons}')
+        sys.exit(f'error: {describe_failures(failures, len(images))}')
 
 
 if __name__ == '__main__':

@@ -68,14 +68,19 @@ def main() -> None:
     args = parse_args()
     from condconv_det.analysis import read_config
     from condconv_det.compat.checkpoints import CheckpointError
-    from condconv_det.deploy.images import find_images
+    from condconv_det.deploy.images import describe_failures, find_images, readable_images
     from condconv_det.deploy.site_images import images_by_key, images_of_folder, images_of_split
     from condconv_det.deploy.sites import freeze_sites
 
+    failures = {}
     try:
         cfg = read_config(args.config, args.cfg_options)
         if args.images:
-            groups = images_of_folder(find_images(args.images))
+            images = find_images(args.images)
+            files, failures = readable_images(images)
+            if failures and len(files) < 2:  # too few for a site
+                raise ValueError(describe_failures(failures, len(images)))
+            groups = images_of_folder(files)
         elif args.group_by:
             groups = images_by_key(cfg, args.group_by, args.split, args.only)
         else:
@@ -91,6 +96,8 @@ def main() -> None:
             f'{site.outputs_error:12.3f}'
         )
     print(f'wrote a config and a checkpoint for each into {args.out}')
+    if failures:
+        sys.exit(f'error: {describe_failures(failures, len(images))}')
 
 
 if __name__ == '__main__':

@@ -1,9 +1,11 @@
 """Image files of any origin: found by name, and decoded if whole and not too large."""
 
 import glob
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track
 
 from condconv_det.compat.data_errors import ImageError
 from condconv_det.data.decode import MAX_PIXELS, SUFFIXES, decode
@@ -51,3 +53,22 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
         return decode(content, max_pixels)
     except ValueError as error:
         raise ImageError(f'image {name} cannot be read: {error}') from error
+
+
+def readable_images(images: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """The files that can be decoded, and the reason for each that cannot, under a progress bar."""
+    readable, failures = [], {}
+    for path in track(images, 'Reading'):
+        try:
+            decode_image(path.read_bytes(), str(path))
+        except (ImageError, OSError) as error:
+            failures[path] = str(error)
+        else:
+            readable.append(path)
+    return readable, failures
+
+
+def describe_failures(failures: Mapping[Path, str], count: int) -> str:
+    """What a tool says of the images, out of so many, that it passed over."""
+    reasons = '\n'.join(f'  {reason}' for reason in failures.values())
+    return f'{len(failures)} of {count} images could not be read:\n{reasons}'

@@ -107,6 +107,17 @@ def test_a_folder_of_images_is_a_site_with_new_norms(run_tool, out, capsys):
     assert torch.load(out / 'val.pth', weights_only=True)['meta']['frozen']['renewed']
 
 
+def test_goes_on_past_a_broken_image_and_reports_it_at_the_end(run_tool, out, tmp_path, capsys):
+    site = shutil.copytree('data/shapes/val', tmp_path / 'gate')
+    (site / 'broken.png').write_bytes(b'no image')
+    with pytest.raises(SystemExit) as ended:
+        freeze(run_tool, out, '--images', site)
+    assert str(ended.value).startswith('error: 1 of 13 images could not be read:\n  image ')
+    assert 'broken.png cannot be read: its 8 bytes' in str(ended.value)
+    assert re.search(r'^gate +12 ', capsys.readouterr().out, re.M)
+    assert sorted(path.name for path in out.iterdir()) == ['gate.pth', 'gate.py']
+
+
 def test_one_network_for_all_of_the_validation_set(run_tool, out, capsys):
     freeze(run_tool, out)
     assert sorted(path.name for path in out.iterdir()) == ['all.pth', 'all.py']
@@ -176,7 +187,10 @@ BY_DOMAIN = ('--group-by', 'domain')
         ((*TRAINED, '--images', 'empty'), 'empty names no image'),
         ((*TRAINED, '--images', 'nowhere'), 'nowhere names no image'),
         ((*TRAINED, '--images', 'one'), 'at least 2 images, .* of one image: one$'),
-        ((*TRAINED, '--images', 'broken'), 'image .*broken/a.png cannot be read'),
+        (
+            (*TRAINED, '--images', 'broken'),
+            '2 of 2 images could not be read:\n  image .*broken/a.png cannot be read',
+        ),
         ((*TRAINED, *BY_DOMAIN, '--split', 'train'), 'of one image: daylight, fog, night, '),
         (
             (*TRAINED, '--group-by', 'weather'),
