@@ -12,6 +12,7 @@ baseline = 'static_lr0.008'
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
 head = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-head_1xb8-25e_domains.py'
+paper = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8_1xb8-25e_domains.py'
 
 
 def at(config, rate, options={}):
@@ -29,6 +30,7 @@ arms = {
     'static_lr0.016': at(static, 16e-3),
     'head_lr0.002': at(static, 2e-3, _base_.head),
     'head_matched_lr0.008': at(head, 8e-3),
+    'paper_lr0.002': at(paper, 2e-3),
     'static_same-madds_lr0.008': dict(
         at(static, 8e-3),
         baseline='head_matched_lr0.008',

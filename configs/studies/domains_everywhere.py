@@ -1,6 +1,8 @@
 # Nine domains with experts in every layer, and in the head's predictors alone, from scratch on two
-# cores. Rates and length are those that were best for the static network and for experts without
-# the head in domains.py, a study for a GPU.
+# cores, beside a static network of about the head's time per image on a CPU. Rates and length are
+# those that were best for the static network and for experts without the head in domains.py, a
+# study for a GPU.
+_base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
 epochs = 50
@@ -19,4 +21,7 @@ arms = {
     'static': dict(config=static, cfg_options=at(8e-3)),
     'everywhere': dict(config=everywhere, cfg_options=at(2e-3)),
     'head': dict(config=head, cfg_options=at(8e-3)),
+    'static_w0.36': dict(
+        config=static, cfg_options={**_base_.domains_widths[36], **at(8e-3)}, baseline='head'
+    ),
 }
