@@ -65,8 +65,9 @@ def test_every_command_of_the_tutorial_runs(tmp_path, monkeypatch, run_tool):
         except SystemExit as end:
             assert not end.code, (line, end.code)
     assert len(tools) == 12 and tools[0] == 'new_config.py' and tools[-1] == 'test.py'
+    trained = tmp_path / 'work_dirs' / 'mine'
     for kind in ('_', '-condconv-e8-head_'):
-        assert list((tmp_path / 'work_dirs').glob(f'ssd300_mobilenet-v1-0.5{kind}*/epoch_1.pth'))
+        assert list(trained.glob(f'ssd300_mobilenet-v1-0.5{kind}*/epoch_1.pth'))
     for made in (
         'pictures/train/000000.jpg.json',
         'routing/index.html',
