@@ -1,15 +1,16 @@
 """A check before the first image that head, config, data and checkpoint are of the same classes."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from condconv_det.analysis.classes import check_classes
 from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.weights.fit import unwrapped
 from condconv_det.weights.trained import check_own
 
 
@@ -17,41 +18,43 @@ from condconv_det.weights.trained import check_own
 class ClassCheckHook(Hook):
     """Stops before training, validation or test if the class lists do not match.
 
-    mmdet's `NumClassCheckHook` skips the test, and mmpretrain has no such check. A test stops, too,
-    if its checkpoint is of another network or of other classes: mmengine would load what fits, and
-    measure a head at random, or a static network in the place of the routed one.
+    mmdet's `NumClassCheckHook` skips the test, and mmpretrain has no such check. A test or a
+    validation without a training stops, too, if its checkpoint is of another network or of other
+    classes: mmengine would load what fits, and measure a head at random, or a static network in the
+    place of the routed one.
 
     Raises:
         ValueError: as `check_classes`.
-        CheckpointError: the checkpoint that is tested lacks weights of the network, has some of
+        CheckpointError: the checkpoint that is measured lacks weights of the network, has some of
             other shapes, or was trained for other classes.
     """
 
     def __init__(self) -> None:
-        self.tested: dict[str, Any] = {}
+        self.loaded: dict[str, Any] = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        self.tested = checkpoint
+        self.loaded = checkpoint
 
     def before_train(self, runner: Runner) -> None:
-        self.tested = {}
+        self.loaded = {}
         check_classes(runner.model, runner.train_dataloader.dataset)
 
     def before_val(self, runner: Runner) -> None:
-        check_classes(runner.model, runner.val_dataloader.dataset)
+        self._check(runner, runner.val_dataloader.dataset)
 
     def before_test(self, runner: Runner) -> None:
-        check_classes(runner.model, runner.test_dataloader.dataset)
-        tested, self.tested = self.tested, {}
-        if tested:
-            _check_tested(runner, tested)
+        self._check(runner, runner.test_dataloader.dataset)
+
+    def _check(self, runner: Runner, dataset: Any) -> None:
+        check_classes(runner.model, dataset)
+        loaded, self.loaded = self.loaded, {}
+        if loaded:
+            _check_measured(runner, loaded, dataset.metainfo.get('classes') or ())
 
 
-def _check_tested(runner: Runner, checkpoint: dict[str, Any]) -> None:
-    """That a checkpoint is of this network, and of the test set's classes."""
-    network, path = runner.model, runner.cfg.get('load_from')
-    while is_model_wrapper(network) or isinstance(network, BaseTTAModel):
-        network = network.module
+def _check_measured(runner: Runner, checkpoint: dict[str, Any], classes: Sequence[str]) -> None:
+    """That a checkpoint is of this network, and of the data set's classes."""
+    network, path = unwrapped(runner.model), runner.cfg.get('load_from')
     own = network.state_dict()
     given = checkpoint.get('state_dict', checkpoint)
     given = {re.sub(r'^module\.', '', name): value for name, value in given.items()}
@@ -60,11 +63,10 @@ def _check_tested(runner: Runner, checkpoint: dict[str, Any]) -> None:
     counts = {name: own[name] for name in own if name.endswith('.num_batches_tracked')}
     check_own(network, {**counts, **measured}, path)
     trained = (checkpoint.get('meta', {}).get('dataset_meta') or {}).get('classes') or ()
-    classes = runner.test_dataloader.dataset.metainfo.get('classes') or ()
     for number, names in enumerate(zip(trained, classes)):
         if names[0] != names[1]:
             raise CheckpointError(
-                f'checkpoint {path} was trained for other classes than the test set has: class '
+                f'checkpoint {path} was trained for other classes than the data set has: class '
                 f'{number} is {names[0]!r} there and {names[1]!r} here; to measure it all the '
                 'same, take ClassCheckHook out of custom_hooks'
             )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 from condconv_det import backbones
@@ -16,6 +17,13 @@ LAST_STAGE = 'conv2.'
 # Of a whole network, in a checkpoint from which a bare backbone loads.
 CLASSIFIER = ('fc.', 'classifier.', 'head.')
 ROUTER = re.compile(r'(.*\.)?router\.')
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network in wrappers for several devices and for test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def check_fit(

@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import CondConv2d, CondLinear, RoutedBlock
 
-from .fit import BACKBONES, check_fit, class_layers, listing, not_needed
+from .fit import BACKBONES, check_fit, class_layers, listing, not_needed, unwrapped
 from .settings import Setting, differing_settings
 
 # The key under which a state dict's `_metadata`, which mmengine hands on with the weights, say from
@@ -92,9 +91,7 @@ def load_state_dict(
     Raises:
         CheckpointError: the network has a part of this package and the checkpoint does not fit it.
     """
-    network = module
-    while is_model_wrapper(network) or isinstance(network, BaseTTAModel):
-        network = network.module
+    network = unwrapped(module)
     if not any(
         isinstance(part, RoutedBlock | CondConv2d | CondLinear) for part in network.modules()
     ):

@@ -51,6 +51,7 @@ def checked(model, checkpoint, classes=('cat', 'dog')):
     runner = SimpleNamespace(
         model=model,
         test_dataloader=loader,
+        val_dataloader=loader,
         train_dataloader=loader,
         cfg=dict(load_from='epoch_3.pth'),
     )
@@ -74,10 +75,11 @@ def test_a_checkpoint_of_the_network_and_its_classes_is_tested():
     hook.before_test(runner)
 
 
-def test_static_weights_are_not_measured_as_the_routed_networks():
+@pytest.mark.parametrize('stage', ['val', 'test'])
+def test_static_weights_are_not_measured_as_the_routed_networks(stage):
     hook, runner = checked(Detector(num_experts=2), of(Detector()))
     with pytest.raises(CheckpointError, match='epoch_3.pth .* it lacks bbox_head.0.router'):
-        hook.before_test(runner)
+        getattr(hook, f'before_{stage}')(runner)
 
 
 def test_nor_is_a_head_for_another_number_of_classes():
@@ -98,4 +100,5 @@ def test_nor_one_that_was_trained_for_other_classes():
 def test_after_a_training_what_it_started_from_does_not_matter():
     hook, runner = checked(Detector(num_experts=2), of(Detector()))
     hook.before_train(runner)
+    hook.before_val(runner)
     hook.before_test(runner)
