@@ -1,0 +1,94 @@
+"""Xml files of Pascal VOC in folders of any names as a data set."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Collection
+from pathlib import Path
+
+from .fault import Fault, UnusableImage
+from .image_index import SPLIT_WORDS, ImageIndex, split_in
+from .source_records import ReadSize, Records, name_left_out, size_of
+from .text_files import read_lines, visible_files
+from .voc_xml import check_size, class_names, read_objects, read_xml, text_of
+
+
+def read_voc_source(
+    root: Path, index: ImageIndex, read_size: ReadSize, faults: list[Fault], listed_only: bool
+) -> Records:
+    """The xml files of a folder, each with the image of its name, or else of its `filename`.
+
+    Args:
+        faults: what is left out is added here.
+        listed_only: leave out what no list of ImageSets/Main has, if train and another split do.
+    """
+    paths = visible_files(root, '*.xml')
+    lists = _read_lists(root, {path.stem for path in paths}, faults)
+    trees, broken = _read_trees(paths, faults)
+    listed_only &= {'train'} < {lists[path.stem] for path in trees if path.stem in lists}
+    names = sorted(set().union(*map(class_names, trees.values())))
+    records, seen, unlisted = Records(names), set(), []
+    for path, tree in trees.items():
+        where = path.relative_to(root).with_suffix('').as_posix()
+        image = index.of_stem(path) or index.named(text_of(tree, 'filename'), path.parent)
+        try:
+            if image is None:
+                raise UnusableImage('missing image', f'no image of {path}, or more than one')
+            if image in seen:
+                raise UnusableImage('image listed twice', f'{image} has another xml before {path}')
+            seen.add(image)
+            if listed_only and path.stem not in lists:
+                unlisted.append(where)
+                continue
+            size = size_of(index.root / image, read_size)
+            check_size(tree, size, where, faults)
+        except UnusableImage as error:
+            faults.append(Fault(error.kind, where, f'{error}; left out'))
+            continue
+        split = lists.get(path.stem) if lists else split_in(image) or split_in(Path(where))
+        number = records.add(image, size, split)
+        for found in read_objects(tree, size, names, where, faults):
+            records.annotations.append(dict(found, image_id=number))
+    name_left_out('image in no list', 'image', unlisted, root, faults)
+    seen |= set(map(index.of_stem, broken))  # which are faults already
+    faults += [
+        Fault('image without xml', image.as_posix(), 'left out')
+        for image in index.paths
+        if image not in seen
+    ]
+    return records
+
+
+def _read_trees(
+    paths: list[Path], faults: list[Fault]
+) -> tuple[dict[Path, ET.Element], list[Path]]:
+    """Annotations by their file, and the files that are broken."""
+    trees, broken = {}, []
+    for path in paths:
+        try:
+            tree = read_xml(path)
+        except UnusableImage as error:
+            faults.append(Fault(error.kind, path.stem, f'{error}; left out'))
+            broken.append(path)
+            continue
+        if tree.tag == 'annotation':
+            trees[path] = tree
+    return trees, broken
+
+
+def _read_lists(root: Path, stems: Collection[str], faults: list[Fault]) -> dict[str, str]:
+    """The split of each name in ImageSets/Main; a line may have more after the name.
+
+    Of lists that name no split, `trainval` counts, as train, where no list is train's or val's.
+    """
+    files = {path.stem.lower(): path for path in visible_files(root, 'ImageSets/Main/*.txt')}
+    split_of = {stem: SPLIT_WORDS[stem] for stem in files if stem in SPLIT_WORDS}
+    if 'trainval' in files and not {'train', 'val'} & set(split_of.values()):
+        split_of['trainval'] = 'train'
+    lists: dict[str, str] = {}
+    for stem, split in split_of.items():
+        lines = read_lines(files[stem])
+        lists.update((line if line in stems else line.split()[0], split) for line in lines)
+    unknown = [name for name in lists if name not in stems]
+    if unknown:
+        detail = f'{len(unknown)} names in ImageSets/Main have none, the first {unknown[0]}'
+        faults.append(Fault('missing xml', root.name, detail))
+    return lists

@@ -1,0 +1,113 @@
+"""COCO json in folders of any name."""
+
+import json
+
+import pytest
+from reading import boxes, kinds, read, splits
+
+
+def test_of_images_with_one_name_that_of_the_jsons_split_belongs_to_it(files):
+    for split in ('train2017', 'val2017'):
+        files.image(f'{split}/1.jpg')
+    files.coco('annotations/instances_train.json', {'1.jpg': ['cat']}, ['cat', 'dog'])
+    files.coco('annotations/instances_val.json', {'1.jpg': ['dog']}, ['cat', 'dog'])
+    source = read(files)
+    assert boxes(source) == [('train2017/1.jpg', 'cat'), ('val2017/1.jpg', 'dog')]
+    assert not source.faults
+
+
+def test_coco_of_several_files_is_one_set_with_one_numbering(files):
+    for name in ('a', 'b'):
+        files.image(f'photos/{name}.jpg')
+    files.coco('instances_train2017.json', {'a.jpg': ['dog']}, ['nothing', 'cat', 'dog'])
+    files.coco('instances_val2017.json', {'photos/b.jpg': ['cat', 'dog']}, ['dog', 'cat'])
+    source = read(files)
+    assert boxes(source) == [
+        ('photos/a.jpg', 'dog'),
+        ('photos/b.jpg', 'cat'),
+        ('photos/b.jpg', 'dog'),
+    ]
+    assert splits(source) == {'photos/a.jpg': 'train', 'photos/b.jpg': 'val'}
+    assert [category['name'] for category in source.data['categories']] == ['cat', 'dog']
+    assert [(f.kind, f.detail) for f in source.faults] == [
+        ('class without boxes', 'nothing; left out')
+    ]
+
+
+def test_one_coco_file_with_its_images_elsewhere(files):
+    files.image('photos/deep/a.jpg')
+    path = files.coco('boxes/mine.json', {'deep/a.jpg': ['cat']}, ['cat'], site='north')
+    files.coco('boxes/other.json', {'deep/a.jpg': ['cat']}, ['cat'])
+    source = read(files, 'boxes/mine.json', images='photos')
+    assert boxes(source) == [('deep/a.jpg', 'cat')] and source.data['images'][0]['site'] == 'north'
+    with pytest.raises(ValueError, match='deep/a.jpg is in .*mine.json and in .*other.json: name'):
+        read(files, 'boxes', images='photos')
+    data = json.loads(path.read_text())
+    data['categories'].append(data['categories'][0])
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match='mine.json has faults for a person .*listed twice.*`'):
+        read(files, 'boxes/mine.json', images='photos')
+
+
+def test_a_json_that_cannot_be_read_stops_a_set_of_coco_and_no_other(files):
+    files.image('a.jpg')
+    path = files.write('train.json', '{"images": [')
+    with pytest.raises(ValueError, match='has no boxes: .*; .*train.json is not json: JSONDecode'):
+        read(files)
+    with pytest.raises(ValueError, match='train.json is not json: JSONDecode.*expected COCO json'):
+        read(files, format='coco')
+    files.voc('a.xml', 'cat')
+    assert read(files).format == 'voc'
+    files.coco('val.json', {'a.jpg': ['cat']}, ['cat'])
+    with pytest.raises(ValueError, match='train.json is not json: JSONDecode.*expected COCO json'):
+        read(files, format='coco')
+    path.unlink()
+    assert boxes(read(files, format='coco')) == [('a.jpg', 'cat')]
+
+
+@pytest.mark.parametrize('name', ['', 'all.json'])
+def test_a_json_may_have_a_byte_order_mark(files, name):
+    files.image('a.jpg')
+    path = files.coco('all.json', {'a.jpg': ['cat']}, ['cat'])
+    path.write_text(path.read_text(), encoding='utf-8-sig')
+    assert boxes(read(files, name)) == [('a.jpg', 'cat')]
+
+
+@pytest.mark.parametrize('again', ['photos/a.jpg', 'a.jpg'])
+def test_of_a_file_listed_twice_in_a_json_the_first_entry_counts(files, again):
+    files.image('photos/a.jpg')
+    path = files.coco(
+        'all.json', {'photos/a.jpg': ['cat'], 'again': ['dog', 'cat']}, ['cat', 'dog']
+    )
+    path.write_text(path.read_text().replace('"again"', f'"{again}"'))
+    source = read(files)
+    assert boxes(source) == [('photos/a.jpg', 'cat')]
+    assert str(source.faults[0]) == (
+        f'all.json: {again}: file listed twice: an earlier entry has it, too; left out'
+    )
+    assert kinds(source)[1:] == ['class without boxes']
+
+
+def test_images_that_no_json_names_are_counted(files):
+    for name in ('a', 'b', 'c'):
+        files.image(f'{name}.jpg')
+    files.coco('train.json', {'a.jpg': ['cat']}, ['cat'])
+    source = read(files)
+    assert list(map(str, source.faults)) == [
+        'source: image in no json: 2 images left out, the first b.jpg'
+    ]
+    assert read(files, 'train.json').faults == []
+
+
+def test_an_image_of_another_size_than_its_json_says_is_left_out(files):
+    for name in ('a', 'b'):
+        files.image(f'{name}.jpg')
+    path = files.coco('all.json', {'a.jpg': ['cat'], 'b.jpg': ['cat']}, ['cat'])
+    data = json.loads(path.read_text())
+    data['images'][1]['width'] = 80
+    path.write_text(json.dumps(data))
+    source = read(files)
+    assert boxes(source) == [('a.jpg', 'cat')]
+    assert [(f.kind, f.detail) for f in source.faults] == [
+        ('image size differs', 'json says 80x30, file has 40x30; left out')
+    ]

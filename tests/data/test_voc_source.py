@@ -1,0 +1,96 @@
+"""Pascal VOC in folders of any name."""
+
+from reading import boxes, read, splits
+
+
+def test_voc_in_folders_of_any_name(files):
+    for name in ('a', 'b'):
+        files.image(f'my pictures/{name}.PNG')
+    files.voc('boxes of them/a.xml', 'cat', 'dog')
+    files.voc('boxes of them/b.xml', 'cat')
+    source = read(files)
+    assert source.format == 'voc' and source.faults == [] and source.splits == {}
+    assert boxes(source) == [
+        ('my pictures/a.PNG', 'cat'),
+        ('my pictures/a.PNG', 'dog'),
+        ('my pictures/b.PNG', 'cat'),
+    ]
+
+
+def test_voc_with_lists_has_the_splits_that_they_say(files):
+    for name in ('a', 'b', 'c'):
+        files.image(f'JPEGImages/{name}.jpg')
+        files.voc(f'Annotations/{name}.xml', 'cat')
+    files.write('ImageSets/Main/train.txt', 'a\n')
+    files.write('ImageSets/Main/val.txt', 'b\n')
+    files.write('ImageSets/Main/trainval.txt', 'a\nb\nc\n')
+    source = read(files)
+    assert splits(source) == {'JPEGImages/a.jpg': 'train', 'JPEGImages/b.jpg': 'val'}
+    assert list(map(str, source.faults)) == [
+        'source: image in no list: 1 image left out, the first Annotations/c'
+    ]
+    assert splits(read(files, listed_only=False))['JPEGImages/c.jpg'] is None
+
+
+def test_a_list_of_trainval_is_train_where_there_is_no_other(files):
+    for name in ('a', 'b'):
+        files.image(f'{name}.jpg')
+        files.voc(f'{name}.xml', 'cat')
+    files.write('ImageSets/Main/test.txt', 'a\n')
+    files.write('ImageSets/Main/trainval.txt', 'b\n')
+    source = read(files)
+    assert splits(source) == {'a.jpg': 'test', 'b.jpg': 'train'}
+    assert source.faults == []
+
+
+def test_lists_of_other_names_and_names_with_a_space_or_a_word_after_them(files):
+    for name in ('a', 'a b', 'a c'):
+        files.image(f'{name}.jpg')
+        files.voc(f'{name}.xml', 'cat')
+    files.write('ImageSets/Main/Training.txt', 'a  1\n')
+    files.write('ImageSets/Main/valid.txt', 'a b \n')
+    files.write('ImageSets/Main/testing.txt', 'a c')
+    source = read(files)
+    assert splits(source) == {'a.jpg': 'train', 'a b.jpg': 'val', 'a c.jpg': 'test'}
+    assert source.faults == []
+
+
+def test_an_image_without_xml_is_named_and_one_of_a_broken_xml_counted_once(files):
+    for name in ('a', 'b', 'c', 'd'):
+        files.image(f'photos/{name}.jpg')
+    files.voc('a.xml', 'cat')
+    files.write('b.xml', '<annotation>')
+    files.write('d.xml', '<settings/>')  # of something else
+    source = read(files)
+    assert boxes(source) == [('photos/a.jpg', 'cat')]
+    assert [(fault.kind, fault.where) for fault in source.faults] == [
+        ('broken xml', 'b'),
+        ('image without xml', 'photos/c.jpg'),
+        ('image without xml', 'photos/d.jpg'),
+    ]
+
+
+def test_lists_that_name_none_of_the_images_are_named(files):
+    files.image('a.jpg')
+    files.voc('a.xml', 'cat')
+    files.write('ImageSets/Main/train.txt', 'a.jpg\nb.jpg\n')
+    files.write('ImageSets/Main/val.txt', 'c.jpg\n')
+    source = read(files)
+    assert boxes(source) == [('a.jpg', 'cat')]
+    assert list(map(str, source.faults)) == [
+        'source: missing xml: 3 names in ImageSets/Main have none, the first a.jpg'
+    ]
+
+
+def test_nor_is_one_of_another_size_than_its_xml_says_used(files):
+    for name in ('a', 'b', 'c'):
+        files.image(f'{name}.jpg')
+        path = files.voc(f'{name}.xml', 'cat')
+        path.write_text(path.read_text().replace('>40<', dict(a='>40<', b='>80<', c='><')[name]))
+    path.write_text(path.read_text().replace('>30<', '><'))
+    source = read(files)
+    assert boxes(source) == [('a.jpg', 'cat'), ('c.jpg', 'cat')]
+    assert [(f.kind, f.where) for f in source.faults] == [
+        ('image size differs', 'b'),
+        ('image size missing', 'c'),
+    ]
