@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .runtimes import open_onnx
+from .runtimes import check_runtime, open_onnx
 
 
 @RUNNERS.register_module()
@@ -24,6 +24,7 @@ class OnnxRunner(Runner):
     """Tests the ONNX file that `load_from` names instead of the config's model, in ONNX Runtime.
 
     Raises:
+        ImportError: the runtime is missing or too old; nothing is written then.
         ValueError: the file has another number of classes than the config; else as `OnnxDetector`.
     """
 
@@ -31,6 +32,7 @@ class OnnxRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'OnnxRunner':
+        check_runtime(cls.runtime)  # before a runner makes its folder
         cfg = cfg.copy()
         head = cfg.model.get('bbox_head', {})
         cfg.model = dict(

@@ -2,7 +2,9 @@
 
 import pickle
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -130,6 +132,24 @@ def test_bad_files_are_named(run_tool, backend):
     ):
         with pytest.raises(SystemExit, match=f'error: .*{says}'):
             run_tool('test.py', 'config.py', name, '--backend', backend)
+
+
+@pytest.mark.parametrize(
+    'backend, package, found',
+    [
+        ('onnx', 'onnxruntime', None),
+        ('openvino', 'openvino', None),
+        ('openvino', 'openvino', SimpleNamespace(__version__='2024.6.0-17404')),
+    ],
+)
+def test_a_runtime_that_is_missing_or_too_old_is_one_error_and_leaves_no_folder(
+    run_tool, monkeypatch, backend, package, found
+):
+    monkeypatch.setitem(sys.modules, package, found)
+    before = set(Path().rglob('*'))
+    with pytest.raises(SystemExit, match=f'^error: --backend {backend} needs {package}'):
+        run_tool('test.py', 'config.py', 'nms.onnx', '--backend', backend, '--work-dir', 'failed')
+    assert set(Path().rglob('*')) == before
 
 
 @pytest.mark.parametrize('option', [['--tta'], ['--launcher', 'pytorch'], ['--launcher=pytorch']])
