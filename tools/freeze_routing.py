@@ -15,7 +15,10 @@ LIMIT = 0.7
 
 
 def part(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f'expected a number from 0 to 1, got {text}')
     return value
@@ -40,8 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--split',
         choices=['val', 'train'],
-        default='val',
-        help='without --images: whose images, without augmentation (%(default)s)',
+        help='without --images: whose images, without augmentation (val)',
     )
     parser.add_argument(
         '--only', nargs='+', metavar='VALUE', help='with --group-by: the sites to write'
@@ -61,6 +63,9 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.only and not args.group_by:
         parser.error('--only goes with --group-by')
+    if args.split and args.images:
+        parser.error('--split does not go with --images, which are all of a site')
+    args.split = args.split or 'val'
     return args
 
 

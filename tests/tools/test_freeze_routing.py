@@ -243,6 +243,8 @@ def test_a_folder_with_files_in_it_stays_as_it_is(run_tool):
         ((*BY_DOMAIN, '--images', 'one'), 'not allowed with'),
         (('--images', 'one', '--only', 'fog'), '--only goes with --group-by'),
         ((*BY_DOMAIN, '--limit', '1.5'), 'expected a number from 0 to 1, got 1.5'),
+        ((*BY_DOMAIN, '--limit', 'half'), 'expected a number from 0 to 1, got half'),
+        (('--images', 'one', '--split', 'train'), '--split does not go with --images'),
         ((*BY_DOMAIN, '--split', 'test'), "invalid choice: 'test'"),
     ],
 )
