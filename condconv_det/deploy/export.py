@@ -108,6 +108,13 @@ def export_detector(
         check_exportable(model, size, with_nms)  # before it takes long
         say('merging experts')
         model, merged = _merge(cfg, model, size, image_files, least_agreement)
+    if (half_experts or format == 'onnx-cpu') and not _expert_parameters(model):
+        option = '--half-experts' if half_experts else f'--format {format}'
+        left = '' if merged is None else ' left'
+        raise ValueError(
+            f'{option} is for experts, of which {type(model).__name__} has none{left}: it is '
+            'static, export it without'
+        )
     detector = ExportableDetector(model, size, with_nms)
     shown = list(image_files)[: batch or max(OPEN_BATCHES)] or _test_images(cfg)
     real = read_images(shown, size)

@@ -11,13 +11,16 @@ from condconv_det.deploy import write
 ROOT = Path(__file__).parents[2]
 NOT_A_DETECTOR = ROOT / 'configs/shapes/mobilenet-v1-0.5-condconv-e8_1xb32-10e_shapes-crops.py'
 TEST_JSON = ['config.py', 'trained.pth', '--cfg-options', 'test_dataloader.dataset.data_root=.']
+STATIC = ['static/config.py', 'static/trained.pth']
 NMS = ['config.py', 'trained.pth', '--nms', '--cfg-options']
 
 
 @pytest.fixture(scope='module')
-def template(saved_ssd, tmp_path_factory):
-    """A folder with config.py, trained.pth and some that do not fit."""
+def template(saved_ssd, save_trained, small_detector, small_cfg, tmp_path_factory):
+    """A folder with config.py, trained.pth, a static/ pair of these, and some that do not fit."""
     folder = tmp_path_factory.mktemp('refused')
+    (folder / 'static').mkdir()
+    save_trained(small_detector('SSD, static'), small_cfg('SSD, static'), folder / 'static')
     for path in saved_ssd:
         shutil.copy(path, folder)
     state_dict = torch.load(folder / 'trained.pth')['state_dict']
@@ -78,6 +81,15 @@ def folder(template, tmp_path, monkeypatch):
                 (['--batch', 'dynamic'], 'onnx-cpu takes one image a call, got a batch of any'),
                 (['--half-experts'], 'onnx-cpu mixes experts in float32, and keeps them so'),
             )
+        ),
+        *(
+            ([*STATIC, *options], f'{" ".join(options)} {says}')
+            for says in ('is for experts, of which SingleStageDetector has none: it is static',)
+            for options in (['--half-experts'], ['--format', 'onnx-cpu'])
+        ),
+        (
+            [*STATIC, '--merge-experts', '--images', 'file.png', 'file.png'],
+            'SingleStageDetector has no routed layers',
         ),
         *(
             (
