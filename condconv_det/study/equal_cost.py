@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from condconv_det.analysis.configs import errors_named
 from condconv_det.analysis.cost import measure_config
 from condconv_det.weights.files import written_whole
 
@@ -26,7 +27,8 @@ def fit_costs(study: Study, out: Path) -> Study:
         out: its folder.
 
     Raises:
-        ValueError: no variant of an arm comes within 3 percent of the other's cost.
+        ValueError: no variant of an arm comes within 3 percent of the other's cost, or one makes no
+            network.
     """
     path = out / CHOSEN
     chosen = json.loads(path.read_text()) if path.exists() else {}
@@ -34,11 +36,12 @@ def fit_costs(study: Study, out: Path) -> Study:
     for name, arm in study.arms.items():
         if arm.equal_cost is None:
             continue
-        variants = {str(options): with_options(arm, options) for options in arm.equal_cost.variants}
         asked = dict(to=arm.equal_cost.to, by=arm.equal_cost.by)
         kept = chosen.get(name, {})
-        if not kept.items() >= asked.items() or kept['variant'] not in variants:
-            chosen[name] = asked | _nearest(variants, study.arms[asked['to']], asked['by'])
+        with errors_named(f'arm {name!r}: equal_cost'):
+            variants = {str(each): with_options(arm, each) for each in arm.equal_cost.variants}
+            if not kept.items() >= asked.items() or kept['variant'] not in variants:
+                chosen[name] = asked | _nearest(variants, study.arms[asked['to']], asked['by'])
         arms[name] = variants[chosen[name]['variant']]
     if chosen:
         with written_whole(path) as partial:

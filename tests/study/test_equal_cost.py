@@ -77,6 +77,22 @@ def test_a_cost_that_no_variant_has_is_an_error(read, tmp_path, cheap):
     assert not (tmp_path / 'equal_cost.json').exists()
 
 
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            "{'model.backbone.widen_factor': 0.25}",  # and not the neck
+            "arm 'wide': equal_cost: RuntimeError: .* to have 512 channels, but got 256",
+        ),
+        ("{'param_scheduler.9.end': 1}", "arm 'wide': equal_cost: KeyError: .Index 9 exceeds"),
+    ],
+)
+def test_a_variant_that_makes_no_network_is_an_error_of_its_arm(read, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        fit_costs(read(arms=arms(f'[{options}]')), tmp_path)
+    assert not (tmp_path / 'equal_cost.json').exists()
+
+
 def test_arms_of_any_cost_are_left_as_they_are(read, tmp_path):
     study = read()
     assert fit_costs(study, tmp_path) == study
