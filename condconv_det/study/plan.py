@@ -154,7 +154,8 @@ class Study:
 
         Raises:
             FileNotFoundError: the study, or the config of an arm, does not exist.
-            ValueError: a key is unknown or missing, or a value does not make sense.
+            ValueError: a key is unknown or missing, a value does not make sense, or the baseline
+                has experts.
         """
         with errors_named(str(path)):
             try:
@@ -193,6 +194,11 @@ class Study:
             for name in ordered
         }
         _check_comparable(path, read)
+        if _has_experts(read[given['baseline']].cfg.get('model')):
+            raise ValueError(
+                f'{path}: baseline {given["baseline"]!r} must be a static network, which says what '
+                f'experts bring; it has experts'
+            )
         return cls(read, given['baseline'], tuple(seeds), length, unit)
 
 
@@ -279,6 +285,15 @@ def _check_comparable(path: Path, arms: dict[str, Arm]) -> None:
         raise ValueError(
             f'{path}: all arms are scored by one metric and group_by on val and test, got {found}'
         )
+
+
+def _has_experts(part: Any) -> bool:
+    """Whether a part of a model's config asks for experts."""
+    if isinstance(part, list | tuple):
+        return any(map(_has_experts, part))
+    return isinstance(part, dict) and (
+        'num_experts' in part or any(map(_has_experts, part.values()))
+    )
 
 
 def _read_equal_cost(path: Path, name: str, arms: dict[str, dict]) -> EqualCost | None:

@@ -10,6 +10,8 @@ from condconv_det.study.plan import Study
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SHAPES = CONFIGS / 'shapes' / 'ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 STATIC = f'dict(config={str(SHAPES)!r})'
+HEAD = SHAPES.with_name('ssd128_mobilenet-v1-0.5-condconv-e8-head_1xb8-5e_shapes.py')
+RETINANET = SHAPES.with_name('retinanet128_effb0_1xb8-10e_shapes.py')
 
 
 def test_an_arm_is_its_config_with_its_options_hooks_and_the_studys_length(read):
@@ -171,3 +173,20 @@ def test_the_studies_that_come_with_the_package_are_whole():
 def test_a_study_that_makes_no_sense_is_refused(read, lines, error, says):
     with pytest.raises(error, match=says):
         read(**lines)
+
+
+@pytest.mark.parametrize(
+    'arm',
+    [
+        f'dict(config={str(HEAD)!r})',
+        f"""dict(
+            config={str(RETINANET)!r},
+            cfg_options={{'model.neck.conv_cfg': dict(type='CondConv2d', num_experts=4)}},
+        )""",
+    ],
+)
+def test_arms_need_a_static_baseline(read, arm):
+    with pytest.raises(ValueError, match="baseline 'e8' must be a static network, .* has experts"):
+        read(baseline="'e8'", arms=f'dict(static={STATIC}, e8={arm})')
+    ours = f"dict(static={STATIC}, e8={arm}, wide=dict({STATIC}, baseline='e8'))"
+    assert read(arms=ours).arms['wide'].baseline == 'e8'
