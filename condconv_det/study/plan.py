@@ -154,8 +154,8 @@ class Study:
 
         Raises:
             FileNotFoundError: the study, or the config of an arm, does not exist.
-            ValueError: a key is unknown or missing, a value does not make sense, or the baseline
-                has experts.
+            ValueError: a key is unknown or missing, a value does not make sense, the baseline has
+                experts, or images lack the key by which the metric groups them.
         """
         with errors_named(str(path)):
             try:
@@ -285,6 +285,12 @@ def _check_comparable(path: Path, arms: dict[str, Arm]) -> None:
         raise ValueError(
             f'{path}: all arms are scored by one metric and group_by on val and test, got {found}'
         )
+
+    for arm in arms.values():
+        for split in SPLITS:
+            if Path(arm.annotations(split)).is_file():  # else the training names it
+                with errors_named(arm.annotations(split)):
+                    arm.groups(split)
 
 
 def _has_experts(part: Any) -> bool:

@@ -1,5 +1,6 @@
 """Study files: what is read from them, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ SHAPES = CONFIGS / 'shapes' / 'ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py'
 STATIC = f'dict(config={str(SHAPES)!r})'
 HEAD = SHAPES.with_name('ssd128_mobilenet-v1-0.5-condconv-e8-head_1xb8-5e_shapes.py')
 RETINANET = SHAPES.with_name('retinanet128_effb0_1xb8-10e_shapes.py')
+BY_SITE = """{
+    f'{split}_evaluator.{key}': value
+    for split in ('val', 'test')
+    for key, value in dict(
+        type='GroupedCocoMetric', group_by='site', ann_file=f'{split}.json'
+    ).items()
+}"""
 
 
 def test_an_arm_is_its_config_with_its_options_hooks_and_the_studys_length(read):
@@ -190,3 +198,16 @@ def test_arms_need_a_static_baseline(read, arm):
         read(baseline="'e8'", arms=f'dict(static={STATIC}, e8={arm})')
     ours = f"dict(static={STATIC}, e8={arm}, wide=dict({STATIC}, baseline='e8'))"
     assert read(arms=ours).arms['wide'].baseline == 'e8'
+
+
+def test_a_key_that_images_lack_is_named_before_anything_is_trained(read, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arms = f'dict(static=dict({STATIC}, cfg_options={BY_SITE}))'
+    for split, image in dict(val=dict(id=0, site='a'), test=dict(id=0, file_name='0.jpg')).items():
+        assert read(arms=arms)  # files that are not there yet the training names
+        Path(f'{split}.json').write_text(json.dumps(dict(images=[image])))
+    with pytest.raises(ValueError, match=r"test.json: every image must have the key 'site', image"):
+        read(arms=arms)
+    Path('test.json').write_text('{}')
+    with pytest.raises(ValueError, match="test.json: KeyError: 'images'"):
+        read(arms=arms)
