@@ -84,7 +84,8 @@ def export_detector(
         with_nms: whether to suppress overlapping boxes in the file.
         half_experts: whether experts are kept in float16.
         least_agreement: merges experts as far as detections agree by this much with those of the
-            network before, see `agreement`; None leaves the experts as they are.
+            network before, see `agreement`; None leaves the experts as they are. Where it leaves
+            none, the file is a static detector's, whatever was asked for experts.
         image_files: real images to compare on, and to merge experts by; empty for the first of the
             config's test set, and some of its validation set.
         say: is told of each stage as it begins.
@@ -104,17 +105,20 @@ def export_detector(
     say('building the detector')
     model, classes = load_detector(cfg, checkpoint)
     merged = None
+    for_experts = half_experts or format == 'onnx-cpu'
+    if for_experts and not _expert_parameters(model):
+        option = '--half-experts' if half_experts else f'--format {format}'
+        raise ValueError(
+            f'{option} is for experts, of which {type(model).__name__} has none: it is static, '
+            'export it without'
+        )
     if least_agreement is not None:
         check_exportable(model, size, with_nms)  # before it takes long
         say('merging experts')
         model, merged = _merge(cfg, model, size, image_files, least_agreement)
-    if (half_experts or format == 'onnx-cpu') and not _expert_parameters(model):
-        option = '--half-experts' if half_experts else f'--format {format}'
-        left = '' if merged is None else ' left'
-        raise ValueError(
-            f'{option} is for experts, of which {type(model).__name__} has none{left}: it is '
-            'static, export it without'
-        )
+        if for_experts and not merged.after:
+            say('no experts are left, so it is a plain file')
+            format, half_experts = 'onnx' if format == 'onnx-cpu' else format, False
     detector = ExportableDetector(model, size, with_nms)
     shown = list(image_files)[: batch or max(OPEN_BATCHES)] or _test_images(cfg)
     real = read_images(shown, size)

@@ -149,6 +149,26 @@ def test_experts_are_merged_as_far_as_detections_agree(trained, run_tool, images
     assert not out.exists()
 
 
+def test_where_no_experts_are_left_the_file_is_a_plain_one(
+    small_detector, small_cfg, save_trained, run_tool, images, tmp_path, capsys
+):
+    model = small_detector('SSD')
+    for name, parameter in model.named_parameters():
+        if 'router' in name:  # all images are routed alike
+            torch.nn.init.zeros_(parameter)
+    pictures = [tmp_path / f'{index}.png' for index in range(2)]
+    for picture, image in zip(pictures, images):
+        cv2.imwrite(str(picture), image.permute(1, 2, 0).numpy())
+    saved = save_trained(model, small_cfg('SSD'), tmp_path)
+    out = tmp_path / 'merged.onnx'
+    options = ('--merge-experts', '--format', 'onnx-cpu', '--images', *pictures, '--out', out)
+    run_tool('export.py', *saved, *options)
+    said = capsys.readouterr().out
+    assert 'no experts are left, so it is a plain file' in said and ', merged 0; ' in said
+    assert set(kernels_of(out)) == {'constant'}
+    assert 'channels_per_block' not in open_onnx(out).about  # any CPU's
+
+
 def test_experts_are_merged_by_images_of_the_size_that_the_file_takes(
     small_detector, small_cfg, images, tmp_path, monkeypatch
 ):
