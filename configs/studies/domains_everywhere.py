@@ -11,6 +11,7 @@ baseline = 'static'
 static = '../domains/ssd192_mobilenet-v1-0.25_1xb8-25e_domains.py'
 everywhere = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-everywhere_1xb8-25e_domains.py'
 head = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8-head_1xb8-25e_domains.py'
+paper = '../domains/ssd192_mobilenet-v1-0.25-condconv-e8_1xb8-25e_domains.py'
 
 
 def at(rate):
@@ -24,4 +25,5 @@ arms = {
     'static_w0.36': dict(
         config=static, cfg_options={**_base_.domains_widths[36], **at(8e-3)}, baseline='head'
     ),
+    'paper': dict(config=paper, cfg_options=at(2e-3)),
 }

@@ -1,6 +1,7 @@
 # What is it in the head that helps? Experts there with fewer of them, down to one, which a router
-# can but scale; and the static network with predictors that move four times as far. With
-# `head_fixed-routing` all weights stay at 1/2: the static twin, but for how its kernels start.
+# can but scale; half and twice the rate, for which one seed is enough; and the static network with
+# predictors that move four times as far. With `head_fixed-routing` all weights stay at 1/2: the
+# static twin, but for how its kernels start.
 seeds = (0, 1, 2)
 epochs = 5
 baseline = 'static'
@@ -14,16 +15,19 @@ fast_head = {
 }
 
 
-def at(config, options={}):
-    return dict(config=config, cfg_options={**options, 'optim_wrapper.optimizer.lr': 16e-3})
+def at(config, options={}, rate=16e-3):
+    return dict(config=config, cfg_options={**options, 'optim_wrapper.optimizer.lr': rate})
 
 
 arms = {
     'static': at(static),
     'static_fast-head': at(static, fast_head),
     'head': at(head),
+    'head_lr0.008': dict(at(head, rate=8e-3), baseline='head'),
+    'head_lr0.032': dict(at(head, rate=32e-3), baseline='head'),
     'head_e1': at(head, {'model.bbox_head.cond_cfg.num_experts': 1}),
     'head_e2': at(head, {'model.bbox_head.cond_cfg.num_experts': 2}),
+    'head_e4': at(head, {'model.bbox_head.cond_cfg.num_experts': 4}),
     # so warm that no logit is left to speak of, nor a gradient
     'head_fixed-routing': dict(
         at(head, {'model.bbox_head.cond_cfg.routing': dict(temperature=1e9)}), baseline='head'
