@@ -20,22 +20,11 @@ import numpy as np
 from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
 
-from condconv_det.analysis.pictures import draw_detections
+from condconv_det.analysis.pictures import draw_detections, heading
 from condconv_det.analysis.routing_records import group_by_attribute
 from condconv_det.study.plan import Study
 from condconv_det.study.runs import plan_runs
 from condconv_det.weights.files import written_whole
-
-HEADING = 28  # pixels
-
-
-def heading(columns: list[str], width: int) -> np.ndarray:
-    """Names of equally wide columns, black on white, [HEADING, width, 3]."""
-    row = np.full((HEADING, width, 3), 255, np.uint8)
-    for index, name in enumerate(columns):
-        place = (index * width // len(columns) + 6, HEADING - 9)
-        cv2.putText(row, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    return row
 
 
 def main() -> None:

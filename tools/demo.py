@@ -133,7 +133,9 @@ def main() -> None:
         init_detector(study.arms[run.arm].cfg, str(run.checkpoint), device='cpu') for run in runs
     ]
     dataset = DATASETS.build(study.arms['static'].cfg.test_dataloader.dataset)
-    pictures = draw_detections(models, dataset, args.out / 'pictures', num_pictures=24)
+    pictures = draw_detections(
+        models, dataset, args.out / 'pictures', num_pictures=24, names=('static', 'CondConv')
+    )
     say(f"""
 {table}
   curves       {args.out / files[-1]}

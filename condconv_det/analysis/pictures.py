@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import nn
 from torch.utils.data import Dataset
+
+HEADING = 28  # pixels
 
 
 class Visualizer(DetLocalVisualizer):
@@ -33,6 +36,15 @@ class Visualizer(DetLocalVisualizer):
         return super()._draw_instances(image, instances, classes, palette)
 
 
+def heading(columns: Sequence[str], width: int) -> np.ndarray:
+    """Names of equally wide columns, black on white, uint8 [HEADING, width, 3]."""
+    row = np.full((HEADING, width, 3), 255, np.uint8)
+    for index, name in enumerate(columns):
+        place = (index * width // len(columns) + 6, HEADING - 9)
+        cv2.putText(row, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return row
+
+
 def draw_detections(
     models: Sequence[nn.Module],
     dataset: Dataset,
@@ -40,6 +52,7 @@ def draw_detections(
     num_pictures: int,
     score_thr: float = 0.3,
     min_width: int = 400,
+    names: Sequence[str] = (),
 ) -> list[Path]:
     """Draws images of a data set: one column of true boxes, one for what each detector finds.
 
@@ -50,6 +63,7 @@ def draw_detections(
         num_pictures: from the first image on; no more than there are.
         score_thr: boxes that score less are not drawn.
         min_width: smaller images are enlarged by a whole factor, for readable labels; pixels.
+        names: of the detectors, for a heading of `HEADING` pixels above; none without.
     """
     visualizer = Visualizer()
     visualizer.dataset_meta = dataset.metainfo
@@ -80,5 +94,8 @@ def draw_detections(
                 )
                 columns.append(visualizer.get_image())
         written.append(out_dir / f'{Path(sample.img_path).stem}.png')
-        mmcv.imwrite(np.concatenate(columns, axis=1)[..., ::-1], str(written[-1]))
+        picture = np.concatenate(columns, axis=1)
+        if names:
+            picture = np.concatenate([heading(['true boxes', *names], picture.shape[1]), picture])
+        mmcv.imwrite(picture[..., ::-1], str(written[-1]))
     return written

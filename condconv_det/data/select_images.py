@@ -62,6 +62,8 @@ def select_images(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist; expected the json of each split there')
     data = read_coco(path)
     lists = ('images', 'annotations')
     if not isinstance(data, dict) or not all(isinstance(data.get(name), list) for name in lists):

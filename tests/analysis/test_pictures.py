@@ -4,7 +4,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from condconv_det.analysis.pictures import Visualizer, draw_detections
+from condconv_det.analysis.pictures import HEADING, Visualizer, draw_detections
 
 SIDE, FACTOR = 100, 4  # enlarged to at least 400 pixels
 TRUE, FOUND = [10.0, 20.0, 40.0, 60.0], [50.0, 50.0, 90.0, 80.0]
@@ -51,6 +51,18 @@ def test_the_first_column_is_the_truth_and_each_detector_has_one(tmp_path):
     assert columns[0].shape == (FACTOR * SIDE, FACTOR * SIDE, 3)
     assert [drawn(column, TRUE) for column in columns] == [True, False, False, False]
     assert [drawn(column, FOUND) for column in columns] == [False, True, False, True]
+
+
+def test_names_stand_above_the_columns(tmp_path):
+    path = tmp_path / 'grey.png'
+    mmcv.imwrite(np.full((SIDE, SIDE, 3), 128, np.uint8), str(path))
+    models, dataset = [Detector(path, 0.9)], OneImage([dict(inputs=0)])
+    (plain,) = draw_detections(models, dataset, tmp_path / 'plain', num_pictures=1)
+    (named,) = draw_detections(models, dataset, tmp_path / 'named', num_pictures=1, names=['mine'])
+    above, below = np.split(mmcv.imread(str(named)), [HEADING])
+    assert (below == mmcv.imread(str(plain))).all()
+    written = [(column < 128).any() for column in np.split(above, 2, axis=1)]
+    assert written == [True, True] and (above == 255).mean() > 0.9
 
 
 def test_labels_have_scores_as_files_and_thresholds_have_them(monkeypatch):
