@@ -9,7 +9,7 @@
 #         --values chess cards tables --num-train 128
 #     python tools/select_images.py data/domains data/domains_9 --key domain \
 #         --values blood aquarium cards chess tables pcb rabbits masks teeth --num-train 128
-seeds = (0,)
+seeds = (0, 1, 2)
 # 120 epochs * 4 steps of 32 images = 480 steps
 epochs = 120
 baseline = 'static_9'
