@@ -1,8 +1,9 @@
 """Writes the tables of studies into the pages that quote them, and draws their differences.
 
-A page says `<!-- study NAME -->`, or `<!-- groups NAME -->` for the mAP of each group of test
-images, and `<!-- end -->`; what stands between is replaced by what `docs/studies/NAME.json` holds,
-a study's `results.json`. The figure, `images/differences.png`, has what each CondConv arm differs
+A page says `<!-- KIND NAME -->` and `<!-- end -->`; what stands between is replaced by what
+`docs/studies/NAME.json` holds, a study's `results.json`. KIND is `study`, or one by groups of test
+images: `groups` has the mAP of each, `differences` the difference in each, `without` that in the
+mean of all but it. The figure, `images/differences.png`, has what each CondConv arm differs
 by from its static twin.
 With --check nothing is written, and a page that is not up to date is an error.
 """
@@ -13,11 +14,19 @@ import sys
 from pathlib import Path
 
 from condconv_det.analysis.curves import plt
-from condconv_det.study.report import Difference, Results, groups_to_markdown, to_markdown
+from condconv_det.study.differences import Difference
+from condconv_det.study.report import (
+    Results,
+    group_differences_to_markdown,
+    groups_to_markdown,
+    to_markdown,
+)
 from condconv_det.weights.files import written_whole
 
 DOCS = Path(__file__).parent
-MARKED = re.compile(r'(<!-- (study|groups) ([\w.-]+) -->\n).*?(<!-- end -->)', re.DOTALL)
+MARKED = re.compile(
+    r'(<!-- (study|groups|differences|without) ([\w.-]+) -->\n).*?(<!-- end -->)', re.DOTALL
+)
 
 
 def filled(page: str, studies: Path) -> str:
@@ -30,7 +39,12 @@ def filled(page: str, studies: Path) -> str:
     def table(match: re.Match) -> str:
         begin, kind, name, end = match.groups()
         results = Results.fromfile(studies / f'{name}.json')
-        text = to_markdown(results) if kind == 'study' else groups_to_markdown(results, 'test')
+        if kind == 'study':
+            text = to_markdown(results)
+        elif kind == 'groups':
+            text = groups_to_markdown(results, 'test')
+        else:
+            text = group_differences_to_markdown(results, 'test', without=kind == 'without')
         return f'{begin}{text}{end}'
 
     return MARKED.sub(table, page)

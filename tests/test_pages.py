@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from condconv_det.study.report import Difference, Results, Row
+from condconv_det.study.differences import Difference
+from condconv_det.study.report import Results, Row
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

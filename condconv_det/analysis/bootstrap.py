@@ -97,21 +97,19 @@ def mean_average_precision(classes: Sequence[ClassMatches], times: ndarray) -> f
     return float(np.mean(known)) if known else float('nan')
 
 
-def grouped_map(
-    classes: Sequence[ClassMatches], times: ndarray, groups: Sequence[ndarray] | None
-) -> float:
-    """The mean over groups of images of their mAP; that of all images without groups.
+def mean_over_groups(maps: Sequence[float | ndarray]) -> ndarray:
+    """The mean mAP of those groups of images that have boxes; NaN where none has.
 
     Args:
-        classes, times: see `mean_average_precision`.
-        groups: each [N], 1 for the images that belong to it and 0 for others.
+        maps: of each group one, or one for each resample, [R].
     """
-    if groups is None:
-        return mean_average_precision(classes, times)
-    return float(np.nanmean([mean_average_precision(classes, times * group) for group in groups]))
+    known = (~np.isnan(maps)).sum(0)
+    return np.where(known, np.nansum(maps, 0) / np.maximum(known, 1), np.nan)
 
 
 RECALLS = np.linspace(0, 1, 101)
+# as a group
+ALL_IMAGES = np.ones(1, int)
 
 
 def _average_precision(matches: ClassMatches, times: ndarray) -> float | None:
@@ -134,7 +132,7 @@ def resample_maps(
     runs: Sequence[Sequence[ClassMatches]],
     num_resamples: int,
     seed: int = 0,
-    groups: Sequence[ndarray] | None = None,
+    groups: Sequence[ndarray] = (ALL_IMAGES,),
 ) -> ndarray:
     """mAP of each detector on the same resamples of the images.
 
@@ -142,17 +140,19 @@ def resample_maps(
         runs: each detector's matches, of one annotation file.
         num_resamples: R, how many.
         seed: of the draws.
-        groups: see `grouped_map`; None takes all images as one.
+        groups: of images, each [N], 1 for those that belong to it and 0 for others; or [1].
 
     Returns:
-        [len(runs), R].
+        [len(runs), len(groups), R].
     """
     rng = np.random.default_rng(seed)
     num_images = len(runs[0][0].num_boxes)
-    maps = np.empty((len(runs), num_resamples))
+    maps = np.empty((len(runs), len(groups), num_resamples))
     for resample in range(num_resamples):
         times = np.bincount(rng.integers(num_images, size=num_images), minlength=num_images)
-        maps[:, resample] = [grouped_map(classes, times, groups) for classes in runs]
+        maps[:, :, resample] = [
+            [mean_average_precision(classes, times * group) for group in groups] for classes in runs
+        ]
     return maps
 
 

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+SPLITS = ('train', 'val', 'test')
+
 
 def write_splits(folder: Path, splits: dict[str, dict[str, Any]]) -> dict[str, Path]:
     """Writes `folder/{split}.json` for each split beside its place, then moves all into place.

@@ -10,13 +10,12 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
-from .coco_files import write_splits
+from .coco_files import SPLITS, write_splits
 from .decode import decode
 from .fault import Fault
 from .image_index import ImageIndex
 from .sources import read_source
 from .splits import ALIKE, groups_of, kept_splits, split_images, thumbnail
-from .voc import SPLITS
 
 RATIOS = {'train': 0.7, 'val': 0.15, 'test': 0.15}
 

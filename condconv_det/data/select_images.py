@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from condconv_det.data.check_coco import read_coco
-from condconv_det.data.coco_files import write_splits
+from condconv_det.data.coco_files import SPLITS, write_splits
 from condconv_det.weights.files import folder_written_whole
-
-SPLITS = ('train', 'val', 'test')
 
 
 def select_images(

@@ -11,8 +11,8 @@ from numpy import ndarray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .coco_files import SPLITS
 from .fault import counted
-from .voc import SPLITS
 
 THUMBNAIL = 24  # pixels a side
 ALIKE = 0.98  # correlation of thumbnails from which images are near-duplicates

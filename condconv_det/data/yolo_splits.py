@@ -6,10 +6,10 @@ folder of data sets and the working folder.
 
 from pathlib import Path
 
+from .coco_files import SPLITS
 from .fault import Fault, counted
 from .image_index import SPLIT_WORDS, ImageIndex, split_in
 from .text_files import read_lines, visible_files
-from .voc import SPLITS
 from .yolo import read_yamls
 
 

@@ -286,11 +286,11 @@ def _check_comparable(path: Path, arms: dict[str, Arm]) -> None:
             f'{path}: all arms are scored by one metric and group_by on val and test, got {found}'
         )
 
-    for arm in arms.values():
-        for split in SPLITS:
-            if Path(arm.annotations(split)).is_file():  # else the training names it
-                with errors_named(arm.annotations(split)):
-                    arm.groups(split)
+    files = {arm.annotations(split): (arm, split) for arm in arms.values() for split in SPLITS}
+    for file, (arm, split) in files.items():
+        if Path(file).is_file():  # else the training names it
+            with errors_named(file):
+                arm.groups(split)
 
 
 def _has_experts(part: Any) -> bool:

@@ -3,46 +3,23 @@
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy import ndarray
 
-from condconv_det.analysis.bootstrap import (
-    ClassMatches,
-    difference_interval,
-    grouped_map,
-    match_detections,
-    resample_maps,
-)
+from condconv_det.analysis.bootstrap import mean_over_groups
 from condconv_det.analysis.cost import build_network, image_size, measure_config
 from condconv_det.analysis.curves import plot_curves, training_seconds
 from condconv_det.analysis.interleave import interleave
 from condconv_det.weights.files import written_whole
 
+from .differences import Difference, find_differences, measure
 from .plan import SPLITS, Arm, Study
 from .runs import Run
 
 TIMED_ROUNDS = 20
 CURVES = 'val_mAP.png'
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Of an arm's mean mAP from its baseline's, over the seeds that both have.
-
-    Args:
-        mean, low, high: the difference and the ends of its 95 percent interval.
-        seeds: how many.
-    """
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +34,8 @@ class Row:
         parameters, multiply_adds: of the network and one image.
         image_seconds: see `time_per_image`.
         training_seconds: of the steps of one training, the mean over seeds.
+        group_differences: in each group of images alone, by split.
+        differences_without: in the mean of all other groups, by split and the group left out.
     """
 
     arm: str
@@ -68,6 +47,9 @@ class Row:
     multiply_adds: int
     image_seconds: float
     training_seconds: float
+    # older results.json lack these
+    group_differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
+    differences_without: dict[str, dict[str, Difference]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +87,11 @@ class Results:
             row['differences'] = {
                 split: found and Difference(**found) for split, found in row['differences'].items()
             }
+            for name in ('group_differences', 'differences_without'):
+                row[name] = {
+                    split: {group: Difference(**found) for group, found in by_group.items()}
+                    for split, by_group in row.get(name, {}).items()
+                }
             rows.append(Row(**row))
         return cls(rows=rows, **content)
 
@@ -131,40 +118,6 @@ def time_per_image(arms: Sequence[Arm], rounds: int = TIMED_ROUNDS) -> dict[str,
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-class Found(NamedTuple):
-    """What runs, by arm and seed, reach on a split.
-
-    Args:
-        maps: mAP.
-        groups: mAP of each group of images.
-        resampled: mAP of each resample of the images.
-    """
-
-    maps: dict[tuple[str, int], float]
-    groups: dict[tuple[str, int], dict[str, float]]
-    resampled: dict[tuple[str, int], ndarray]
-
-
-def measure(study: Study, done: Sequence[Run], split: str, num_resamples: int) -> Found:
-    """What runs that are done reach on a split; arms on the same images share their resamples."""
-    found = Found({}, {}, {})
-    for arms in _on_one_set(study, split):
-        matches = {
-            (run.arm, run.seed): _match(study.arms[run.arm], run, split)
-            for run in done
-            if run.arm in arms
-        }
-        groups = study.arms[arms[0]].groups(split)
-        whole = list(groups.values()) or None
-        for key, of_run in matches.items():
-            found.maps[key] = _map(of_run, whole)
-            found.groups[key] = {name: _map(of_run, [group]) for name, group in groups.items()}
-        if matches:
-            drawn = resample_maps(list(matches.values()), num_resamples, groups=whole)
-            found.resampled.update(zip(matches, drawn))
-    return found
-
-
 def compare(study: Study, runs: Sequence[Run], num_resamples: int) -> Results:
     """Compares a study's arms by the runs that are done."""
     done = [run for run in runs if run.is_done]
@@ -176,18 +129,21 @@ def compare(study: Study, runs: Sequence[Run], num_resamples: int) -> Results:
     for arm in arms:
         cost = measure_config(arm.cfg)
         of_arm = [run for run in done if run.arm == arm.name]
-        seeds = [run.seed for run in of_arm]
+        maps = {s: {run.seed: found[s].maps[arm.name, run.seed] for run in of_arm} for s in SPLITS}
+        differences = {s: find_differences(arm, study.seeds, found[s]) for s in SPLITS}
         rows.append(
             Row(
                 arm.name,
                 arm.baseline,
-                {s: {seed: found[s].maps[arm.name, seed] for seed in seeds} for s in SPLITS},
-                {s: _means([found[s].groups[arm.name, seed] for seed in seeds]) for s in SPLITS},
-                {s: _difference(arm, study.seeds, found[s]) for s in SPLITS},
+                {s: {seed: _mean(of_run) for seed, of_run in maps[s].items()} for s in SPLITS},
+                {s: _means_of_groups(list(maps[s].values())) for s in SPLITS},
+                {s: differences[s].all for s in SPLITS},
                 cost.parameters,
                 cost.multiply_adds,
                 image_seconds[arm.name],
                 statistics.mean(training_seconds(run.work_dir) for run in of_arm),
+                {s: differences[s].alone for s in SPLITS},
+                {s: differences[s].without for s in SPLITS},
             )
         )
     return Results(
@@ -195,37 +151,16 @@ def compare(study: Study, runs: Sequence[Run], num_resamples: int) -> Results:
     )
 
 
-def _means(of_seeds: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.mean(maps[name] for maps in of_seeds) for name in of_seeds[0]}
+def _mean(of_groups: dict[str | None, float]) -> float:
+    return float(mean_over_groups(list(of_groups.values())))
 
 
-def _difference(arm: Arm, seeds: Sequence[int], found: Found) -> Difference | None:
-    maps = found.maps
-    pairs = [((arm.name, seed), (arm.baseline, seed)) for seed in seeds]
-    pairs = [(ours, theirs) for ours, theirs in pairs if ours in maps and theirs in maps]
-    if arm.name == arm.baseline or not pairs:
-        return None
-    mean = statistics.mean(maps[ours] - maps[theirs] for ours, theirs in pairs)
-    ours, theirs = (np.stack([found.resampled[key] for key in keys]) for keys in zip(*pairs))
-    return Difference(mean, *difference_interval(ours, theirs), len(pairs))
-
-
-def _on_one_set(study: Study, split: str) -> list[list[str]]:
-    """Names of arms, those together that are measured on the same images."""
-    by_set: dict[str, list[str]] = {}
-    for arm in study.arms.values():
-        by_set.setdefault(arm.annotations(split), []).append(arm.name)
-    return list(by_set.values())
-
-
-def _match(arm: Arm, run: Run, split: str) -> list[ClassMatches]:
-    return match_detections(
-        Path(arm.annotations(split)), run.predictions(split), arm.classes(split)
-    )
-
-
-def _map(matches: Sequence[ClassMatches], groups: Sequence[ndarray] | None) -> float:
-    return grouped_map(matches, np.ones(len(matches[0].num_boxes), int), groups)
+def _means_of_groups(of_seeds: Sequence[dict[str | None, float]]) -> dict[str, float]:
+    return {
+        name: statistics.mean(maps[name] for maps in of_seeds)
+        for name in of_seeds[0]
+        if name is not None
+    }
 
 
 def to_markdown(results: Results) -> str:
@@ -277,15 +212,37 @@ def _count(number: int, unit: str) -> str:
 
 def groups_to_markdown(results: Results, split: str) -> str:
     """A table of each group's mAP, an arm a column; empty where images have no groups."""
-    groups = list(dict.fromkeys(group for row in results.rows for group in row.groups[split]))
+    columns = {
+        row.arm: {group: f'{value:.3f}' for group, value in row.groups[split].items()}
+        for row in results.rows
+    }
+    return _groups_table(f'{split} mAP', columns)
+
+
+def group_differences_to_markdown(results: Results, split: str, without: bool = False) -> str:
+    """A table of differences to the baselines by group, an arm a column; empty without groups.
+
+    Args:
+        without: in the mean of all groups but one. Does what an arm gains rest on this one?
+    """
+    columns = {}
+    for row in results.rows:
+        found = (row.differences_without if without else row.group_differences).get(split)
+        if found:
+            title = row.arm if row.baseline == results.baseline else f'{row.arm} to {row.baseline}'
+            columns[title] = {group: _signed(difference) for group, difference in found.items()}
+    place = 'without' if without else 'in'
+    return _groups_table(f'{split}, difference to {results.baseline} {place}', columns)
+
+
+def _groups_table(corner: str, columns: dict[str, dict[str, str]]) -> str:
+    groups = list(dict.fromkeys(group for cells in columns.values() for group in cells))
     if not groups:
         return ''
-    titles = [f'{split} mAP', *(row.arm for row in results.rows)]
-    lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
+    lines = [f'| {" | ".join([corner, *columns])} |', '|---' * (1 + len(columns)) + '|']
     for group in groups:
-        maps = [row.groups[split].get(group) for row in results.rows]
-        cells = [group, *('' if value is None else f'{value:.3f}' for value in maps)]
-        lines.append(f'| {" | ".join(cells)} |')
+        cells = [cells.get(group, '') for cells in columns.values()]
+        lines.append(f'| {" | ".join([group, *cells])} |')
     return '\n'.join(lines) + '\n'
 
 
@@ -311,9 +268,14 @@ def write_report(
     results = compare(study, runs, num_resamples)
     results.write(out / 'results.json')
     table = to_markdown(results)
-    of_groups = groups_to_markdown(results, 'test')
+    tables = [
+        table,
+        groups_to_markdown(results, 'test'),
+        group_differences_to_markdown(results, 'test'),
+        group_differences_to_markdown(results, 'test', without=True),
+    ]
     with written_whole(out / 'results.md') as partial:
-        partial.write_text('\n'.join(filter(None, [table, of_groups])))
+        partial.write_text('\n'.join(filter(None, tables)))
     files = ['results.md', 'results.json']
     work_dirs = {
         row.arm: [run.work_dir for run in runs if run.arm == row.arm and run.is_done]

@@ -9,8 +9,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from condconv_det.data.coco_files import SPLITS
 from condconv_det.data.prepare import Prepared
-from condconv_det.data.voc import SPLITS
 from condconv_det.weights.files import written_whole
 
 from .sizing import BACKBONE_STRIDES, INPUT_SIZE, Anchors, Schedule, place_anchors, plan_schedule

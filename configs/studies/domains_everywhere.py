@@ -1,7 +1,7 @@
 # Nine domains with experts in every layer, and in the head's predictors alone, from scratch on two
-# cores, beside a static network of about the head's time per image on a CPU. Rates and length are
-# those that were best for the static network and for experts without the head in domains.py, a
-# study for a GPU.
+# cores, beside static networks of about the head's time per image on a CPU and of its
+# multiply-adds. Rates and length are those that were best for the static network and for experts
+# without the head in domains.py, a study for a GPU.
 _base_ = './_base_/switch.py'
 
 seeds = (0, 1, 2)
@@ -26,4 +26,10 @@ arms = {
         config=static, cfg_options={**_base_.domains_widths[36], **at(8e-3)}, baseline='head'
     ),
     'paper': dict(config=paper, cfg_options=at(2e-3)),
+    'static_same-madds': dict(
+        config=static,
+        cfg_options=at(8e-3),
+        baseline='head',
+        equal_cost=dict(to='head', by='multiply_adds', variants=_base_.domains_widths[25:30]),
+    ),
 }

@@ -11,6 +11,7 @@ from condconv_det.analysis.bootstrap import (
     difference_interval,
     match_detections,
     mean_average_precision,
+    mean_over_groups,
     resample_maps,
 )
 
@@ -145,9 +146,26 @@ def test_all_detectors_see_the_same_resamples(written):
     one, other = (match_detections(written[0], path) for path in written[1:])
     maps = resample_maps([one, other, one], 20, seed=3)
     assert np.array_equal(maps[0], maps[2]) and not np.array_equal(maps[0], maps[1])
-    assert len(set(maps[0])) == 20
+    assert maps.shape == (3, 1, 20) and len(set(maps[0, 0])) == 20
     assert np.array_equal(resample_maps([one, other, one], 20, seed=3), maps)
     assert not np.array_equal(resample_maps([one, other, one], 20, seed=4), maps)
+
+
+def test_groups_of_images_are_measured_on_the_same_resamples(written):
+    matches = match_detections(*written[:2])
+    first = (np.arange(NUM_IMAGES) < 4).astype(int)
+    of_all, of_none, of_first = resample_maps(
+        [matches], 20, groups=[np.ones(NUM_IMAGES, int), 0 * first, first]
+    )[0]
+    assert np.array_equal(of_all, resample_maps([matches], 20)[0, 0])
+    assert np.isnan(of_none).all() and not np.array_equal(of_first, of_all)
+
+
+def test_the_mean_over_groups_is_of_those_with_boxes():
+    nan = np.nan
+    maps = np.array([[0.2, nan, nan], [0.4, 0.6, nan]])
+    assert mean_over_groups(maps) == pytest.approx(np.array([0.3, 0.6, nan]), nan_ok=True)
+    assert mean_over_groups([0.2, nan]) == 0.2
 
 
 def test_the_interval_of_one_seed_is_that_of_the_differences():

@@ -2,26 +2,21 @@
 
 import json
 
-import numpy as np
-import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
-from condconv_det.study.plan import Arm, Study
+from condconv_det.study.differences import Difference
+from condconv_det.study.plan import Arm
 from condconv_det.study.report import (
-    Difference,
-    Found,
     Results,
     Row,
-    _difference,
+    group_differences_to_markdown,
     groups_to_markdown,
-    measure,
     time_per_image,
     to_markdown,
 )
-from condconv_det.study.runs import Run
 
 NETWORK = dict(parameters=1_340_000, multiply_adds=302_400_000)
 
@@ -93,11 +88,48 @@ def test_groups_that_an_arm_has_not_are_left_open():
     assert night == '| night | 0.250 |  |'
 
 
+def test_differences_have_tables_by_group():
+    by_group = dict(day=Difference(0.04, -0.01, 0.05, 2), night=Difference(0.02, 0.01, 0.03, 2))
+    both = dict(
+        group_differences=dict(val={}, test=by_group),
+        differences_without=dict(val={}, test=dict(day=by_group['night'], night=by_group['day'])),
+    )
+    results = results_of(
+        row('static', 'static', {0: 0.4}),
+        row('e8', 'static', {0: 0.5}, **both),
+        row('wide', 'e8', {0: 0.5}, **both),
+    )
+    header, _, *lines = group_differences_to_markdown(results, 'test').splitlines()
+    assert header == '| test, difference to static in | e8 | wide to e8 |'
+    day, night = '+0.040 [-0.010, +0.050]', '+0.020 [+0.010, +0.030]'
+    assert lines == [f'| day | {day} | {day} |', f'| night | {night} | {night} |']
+    header, _, *lines = group_differences_to_markdown(results, 'test', without=True).splitlines()
+    assert header == '| test, difference to static without | e8 | wide to e8 |'
+    assert lines == [f'| day | {night} | {night} |', f'| night | {day} | {day} |']
+    assert group_differences_to_markdown(results, 'val') == ''
+
+
 def test_results_are_read_as_they_were_written(tmp_path):
     difference = Difference(0.03, -0.0114, 0.05, 2)
-    results = results_of(row('e8', 'static', {0: 0.45, 1: 0.43}, difference), arms=['e16'])
+    by_group = dict(val={}, test=dict(day=difference))
+    rows = [
+        row('e8', 'static', {0: 0.45, 1: 0.43}, difference, group_differences=by_group),
+        row('warm', 'e8', {0: 0.45, 1: 0.43}, difference, differences_without=by_group),
+    ]
+    results = results_of(*rows, arms=['e16'])
     results.write(tmp_path / 'results.json')
     assert Results.fromfile(tmp_path / 'results.json') == results
+
+
+def test_results_of_older_versions_have_no_differences_by_group(tmp_path):
+    file = tmp_path / 'results.json'
+    results = results_of(row('e8', 'static', {0: 0.45}))
+    results.write(file)
+    older = json.loads(file.read_text())
+    for each in older['rows']:
+        del each['group_differences'], each['differences_without']
+    file.write_text(json.dumps(older))
+    assert Results.fromfile(file) == results
 
 
 def test_time_per_image_is_the_networks_on_one_thread(monkeypatch):
@@ -119,42 +151,3 @@ def test_time_per_image_is_the_networks_on_one_thread(monkeypatch):
     assert set(threads) == {1} and set(shapes) == {(1, 3, 64, 96)}
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
-
-
-def test_a_difference_is_the_arms_from_its_baselines_over_the_seeds_of_both():
-    maps = {('e8', 0): 0.5, ('e8', 1): 0.4, ('e8', 2): 0.9, ('static', 0): 0.3, ('static', 1): 0.3}
-    reached = Found(maps, {}, {key: np.full(20, value) for key, value in maps.items()})
-    found = _difference(Arm('e8', Config(), 'static'), (0, 1, 2), reached)
-    assert found.mean == pytest.approx(0.15) and found.seeds == 2
-    assert 0.1 - 1e-9 <= found.low <= found.mean <= found.high <= 0.2 + 1e-9
-    assert _difference(Arm('static', Config(), 'static'), (0, 1), reached) is None
-
-
-def test_arms_on_other_images_are_measured_on_those(tmp_path):
-    """Two arms find the boxes of five images, one of them by a wrong class; a third of two."""
-    arms, runs = {}, []
-    for name, count, category in ('a', 5, 1), ('b', 5, 2), ('one-look', 2, 1):
-        box = dict(category_id=1, bbox=[0, 0, 9, 9], area=81, iscrowd=0)
-        annotations = [dict(box, id=i + 1, image_id=i) for i in range(count)]
-        images = [dict(id=i, width=32, height=32, domain=f'look {i % 2}') for i in range(count)]
-        categories = [dict(id=1, name='star'), dict(id=2, name='cross')]
-        path = tmp_path / f'{count}.json'
-        path.write_text(
-            json.dumps(dict(images=images, annotations=annotations, categories=categories))
-        )
-        evaluator = dict(type='GroupedCocoMetric', ann_file=str(path), group_by='domain')
-        dataset = dict(metainfo=dict(classes=('star', 'cross')))
-        cfg = Config(dict(test_evaluator=evaluator, test_dataloader=dict(dataset=dataset)))
-        arms[name] = Arm(name, cfg, name)
-        runs.append(Run(name, 0, 3, tmp_path))
-        file = runs[-1].predictions('test')
-        file.parent.mkdir(parents=True)
-        file.write_text(
-            json.dumps([dict(each, category_id=category, score=0.9) for each in annotations])
-        )
-    found = measure(Study(arms, 'a', (0,), 3), runs, 'test', num_resamples=7)
-    assert found.maps == pytest.approx({('a', 0): 1, ('b', 0): 0, ('one-look', 0): 1})
-    assert found.groups['one-look', 0] == pytest.approx({'look 0': 1, 'look 1': 1})
-    assert {key: drawn.shape for key, drawn in found.resampled.items()} == {
-        key: (7,) for key in found.maps
-    }
