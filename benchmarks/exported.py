@@ -176,7 +176,11 @@ def measure(
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Medians in milliseconds, and in brackets the ratio to the static twin's, round by round."""
+    """Two tables: times and sizes.
+
+    Medians in milliseconds, and in brackets the ratio to the static twin's, round by round; and a
+    network's files in MB.
+    """
     blocks: dict[tuple, dict[str, Mapping]] = {}
     for row in rows:
         blocks.setdefault(tuple(row[key] for key in KEYS[:3]), {})[row['file']] = row
@@ -187,6 +191,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for (network, threads, runtime), found in blocks.items():
         cells = [_cell(found.get(name), found.get(STATIC)) for name in FILES]
         lines.append(f'| {network} | {threads} | {RUNTIMES[runtime][0]} | {" | ".join(cells)} |')
+    lines += ['', f'| MB | {" | ".join(FILES)} |', '|---' * (1 + len(FILES)) + '|']
+    # the same files for all threads and runtimes
+    for network, found in {network: found for (network, _, _), found in blocks.items()}.items():
+        cells = [f'{found[name]["megabytes"]:.1f}' if name in found else '' for name in FILES]
+        lines.append(f'| {network} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 

@@ -32,7 +32,7 @@ def find_images(pattern: str) -> list[Path]:
     )
     if not images:
         raise FileNotFoundError(
-            f'{pattern} names no image: expected an image, a folder or a glob of images, '
+            f'there is no image in {pattern}: expected an image, a folder or a glob of images, '
             f'with names in {" ".join(SUFFIXES)}'
         )
     return images

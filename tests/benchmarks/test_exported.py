@@ -77,7 +77,7 @@ def test_files_of_ones_own_are_compared_with_the_first(files, tmp_path, capsys):
         exported.main(['--files', str(tmp_path / 'nowhere.onnx'), *options])
 
 
-def test_a_table_has_medians_and_ratios_to_the_static_twin_round_by_round():
+def test_tables_have_sizes_medians_and_ratios_to_the_static_twin_round_by_round():
     seconds = {
         exported.STATIC: [0.010, 0.020, 0.030],
         exported.FROZEN: [0.010, 0.020, 0.030],
@@ -86,9 +86,11 @@ def test_a_table_has_medians_and_ratios_to_the_static_twin_round_by_round():
     row = dict(network='SSD', threads=1, runtime='onnx', megabytes=1.0)
     rows = [dict(row, file=name, seconds=times) for name, times in seconds.items()]
     rows.append(dict(row, file=exported.HALF, error='it is too new'))
-    assert exported.table(rows).splitlines()[2] == (
+    times, sizes = exported.table(rows).split('\n\n')
+    assert times.splitlines()[2] == (
         '| SSD | 1 | ONNX Runtime | 20.0 | 20.0 (1.00) |  |  | 40.0 (2.00) |  | not taken |  |'
     )
+    assert sizes.splitlines()[2:] == ['| SSD | 1.0 | 1.0 |  |  | 1.0 |  | 1.0 |  |']
 
 
 def test_a_run_that_was_cut_off_keeps_what_it_measured_and_goes_on(
@@ -155,7 +157,8 @@ def test_a_networks_frozen_file_is_as_large_as_its_static_twins(tmp_path):
     assert size[exported.ROUTED] > 4 * size[exported.STATIC]
     assert size[exported.ROUTED_CPU] == pytest.approx(size[exported.ROUTED], rel=0.15)
     assert size[exported.HALF] < 0.6 * size[exported.ROUTED]
-    assert size[exported.INT8] < 0.4 * size[exported.ROUTED]
+    # small layers run all experts, which stay as they are
+    assert size[exported.INT8] < 0.9 * size[exported.ROUTED]
     operators = {
         name: sorted(node.op_type for node in onnx.load(files[name]).graph.node)
         for name in (exported.STATIC, exported.FROZEN)

@@ -106,7 +106,7 @@ def folder(template, tmp_path, monkeypatch):
             ['config.py', 'trained.pth', '--cfg-options', 'param_scheduler.9.end=1'],
             'config config.py: KeyError: .Index 9 exceeds',
         ),
-        (['config.py', 'trained.pth', '--images', 'file'], 'file names no image'),
+        (['config.py', 'trained.pth', '--images', 'file'], 'there is no image in file'),
         (['config.py', 'trained.pth', '--images', 'file.png'], 'image file.png cannot be read'),
         (
             ['config.py', 'trained.pth', '--images', 'pictures'],

@@ -35,7 +35,7 @@ def test_finds_a_file_a_folder_or_a_glob(folder, pattern, names):
 @pytest.mark.parametrize('pattern', ['nowhere', 'nowhere/*.jpg', 'notes.txt'])
 def test_no_image_is_an_error_that_names_the_pattern(folder, pattern):
     with pytest.raises(
-        FileNotFoundError, match=f'{folder / pattern} names no image'.replace('*', r'\*')
+        FileNotFoundError, match=f'there is no image in {folder / pattern}'.replace('*', r'\*')
     ):
         find_images(str(folder / pattern))
 

@@ -37,7 +37,7 @@ def test_takes_the_demos_checkpoint_if_none_is_named(run_tool, trained, tmp_path
 @pytest.mark.parametrize(
     'arguments, says',
     [
-        (['nowhere'], 'error: nowhere names no image'),
+        (['nowhere'], 'error: there is no image in nowhere'),
         (['in', 'no.py', 'no.pth'], 'error: config no.py does not exist'),
     ],
 )

@@ -184,8 +184,8 @@ BY_DOMAIN = ('--group-by', 'domain')
 @pytest.mark.parametrize(
     'arguments, says',
     [
-        ((*TRAINED, '--images', 'empty'), 'empty names no image'),
-        ((*TRAINED, '--images', 'nowhere'), 'nowhere names no image'),
+        ((*TRAINED, '--images', 'empty'), 'there is no image in empty'),
+        ((*TRAINED, '--images', 'nowhere'), 'there is no image in nowhere'),
         ((*TRAINED, '--images', 'one'), 'at least 2 images, .* of one image: one$'),
         (
             (*TRAINED, '--images', 'broken'),
