@@ -94,6 +94,12 @@ def test_one_rate_is_no_choice(read, rates):
         read(arms=ARMS, learning_rates=rates)
 
 
+def test_one_rate_of_an_arms_own_is_no_choice(read):
+    arms = f'dict(static={STATIC}, own=dict({STATIC}, learning_rates=(1e-3,)))'
+    with pytest.raises(ValueError, match="arm 'own': learning_rates must be two or more above 0"):
+        read(arms=arms, learning_rates='(1e-3, 2e-3)')
+
+
 def test_an_arm_that_starts_from_another_keeps_its_own_rate(read):
     arms = f"dict(static={STATIC}, later=dict({STATIC}, start_from='static'))"
     with pytest.raises(ValueError, match=r"\['later'\] start from others: set optimizer.lr in"):

@@ -73,8 +73,11 @@ def test_trains_resumes_tests_and_draws(run_tool, capsys, monkeypatch):
         ),
     )
     shown = ['--show-dir', 'pictures', *options, 'default_hooks.visualization.score_thr=0.01']
-    run_tool('test.py', CONFIG, 'work/epoch_2.pth', *shown)
-    assert 'bbox_mAP_copypaste' in capsys.readouterr().out
+    by_domain = ['test_evaluator.type=GroupedCocoMetric', 'test_evaluator.group_by=domain']
+    run_tool('test.py', CONFIG, 'work/epoch_2.pth', *shown, *by_domain)
+    out = capsys.readouterr().out
+    assert 'bbox_mAP_copypaste' in out
+    assert {'domain_mAP', 'domain_mAP_fog'} <= set(re.findall(r'coco/(domain_mAP\w*): ', out))
     pictures = list(Path('work').glob('*/pictures/*.jpg'))
     assert len(pictures) == 6
     # true boxes left, detections right
