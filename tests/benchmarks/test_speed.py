@@ -1,5 +1,6 @@
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +54,15 @@ def test_a_run_goes_on_where_another_ended(tmp_path):
 def test_images_may_be_channels_last(tmp_path):
     (row,) = run(tmp_path, 'layers: 1x1 512.*inference', '--channels-last')['rows']
     assert row['setting'] == 'float32 channels-last' and row['times'].keys() >= {'plain', 'ours'}
+
+
+def test_after_its_minutes_no_row_starts_and_what_is_measured_is_there(tmp_path, monkeypatch):
+    written = tmp_path / 'speed.json'
+    clock = SimpleNamespace(monotonic=lambda: 61 if written.exists() else 0)
+    monkeypatch.setattr(speed, 'time', clock)
+    rows = run(tmp_path, 'layers: 1x1 512', '--minutes', '1')['rows']
+    assert [row['mode'] for row in rows] == ['inference']
+    assert rows[0]['name'] in (tmp_path / 'speed.md').read_text()
 
 
 def test_figures_of_two_machines_do_not_mix(tmp_path):
