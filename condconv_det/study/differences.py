@@ -93,18 +93,17 @@ def find_differences(arm: Arm, seeds: Sequence[int], found: Found) -> Difference
     if arm.name == arm.baseline or not pairs:
         return Differences(None, {}, {})
 
-    names = list(found.maps[pairs[0][0]])
-
-    def over(names: Sequence[str | None]) -> Difference:
+    def over(groups: Sequence[str | None]) -> Difference:
         means = [
-            _mean(found.maps[ours], names) - _mean(found.maps[theirs], names)
+            _mean(found.maps[ours], groups) - _mean(found.maps[theirs], groups)
             for ours, theirs in pairs
         ]
         ours, theirs = (
-            np.stack([_mean(found.resampled[key], names) for key in keys]) for keys in zip(*pairs)
+            np.stack([_mean(found.resampled[key], groups) for key in keys]) for keys in zip(*pairs)
         )
         return Difference(float(np.mean(means)), *difference_interval(ours, theirs), len(pairs))
 
+    names = list(found.maps[pairs[0][0]])
     if len(names) == 1:
         return Differences(over(names), {}, {})
     return Differences(
@@ -114,8 +113,8 @@ def find_differences(arm: Arm, seeds: Sequence[int], found: Found) -> Difference
     )
 
 
-def _mean(of_groups: dict[str | None, float | ndarray], names: Sequence[str | None]) -> ndarray:
-    return mean_over_groups([of_groups[name] for name in names])
+def _mean(maps: dict[str | None, float | ndarray], groups: Sequence[str | None]) -> ndarray:
+    return mean_over_groups([maps[group] for group in groups])
 
 
 def _on_one_set(study: Study, split: str) -> list[list[str]]:
