@@ -217,12 +217,15 @@ TEXT = r"""
 @ study/trainings.py | dropped check | a run starts although the one before it failed
 -         if start is not None and start.exception():
 -             raise RunFailed(f'since it starts from {run.start.name}, which failed')
-@ study/report.py | dropped check | all arms are measured on the first one's images
+@ study/differences.py | dropped check | all arms are measured on the first one's images
 -     for arms in _on_one_set(study, split):
 +     for arms in [list(study.arms)]:
-@ study/report.py | sign | the difference is the baseline's from the arm's
-- statistics.mean(maps[ours] - maps[theirs] for
-+ statistics.mean(maps[theirs] - maps[ours] for
+@ study/differences.py | sign | the difference is the baseline's from the arm's
+- _mean(found.maps[ours], groups) - _mean(found.maps[theirs], groups)
++ _mean(found.maps[theirs], groups) - _mean(found.maps[ours], groups)
+@ study/differences.py | swapped axis | a difference without a group is the one in it
+- over([other for other in names if other != name])
++ over([other for other in names if other == name])
 
 @ deploy/check.py | dropped check | a detection that the file lacks goes unseen
 - in ((image, other), (other, image)):
