@@ -41,7 +41,8 @@ class Found(NamedTuple):
     """What runs, by arm and seed, reach on a split.
 
     Args:
-        maps: mAP of each group of images, by name; where there are no groups, of all, by None.
+        maps: mAP of each group of images that has boxes, by name; without groups, of all,
+            by None.
         resampled: the same on each resample of the images, [R].
     """
 
@@ -58,18 +59,20 @@ def measure(study: Study, done: Sequence[Run], split: str, num_resamples: int) -
             for run in done
             if run.arm in arms
         }
+        if not matches:
+            continue
+        num_boxes = sum(of_class.num_boxes for of_class in next(iter(matches.values())))
         groups = study.arms[arms[0]].groups(split) or {None: ALL_IMAGES}
+        # one without boxes has no mAP
+        groups = {name: group for name, group in groups.items() if (num_boxes * group).any()}
+        once = np.ones(len(num_boxes), int)
         for key, of_run in matches.items():
-            once = np.ones(len(of_run[0].num_boxes), int)
             found.maps[key] = {
                 name: mean_average_precision(of_run, once * group) for name, group in groups.items()
             }
-        if matches:
-            drawn = resample_maps(
-                list(matches.values()), num_resamples, groups=list(groups.values())
-            )
-            for key, of_run in zip(matches, drawn):
-                found.resampled[key] = dict(zip(groups, of_run))
+        drawn = resample_maps(list(matches.values()), num_resamples, groups=list(groups.values()))
+        for key, of_run in zip(matches, drawn):
+            found.resampled[key] = dict(zip(groups, of_run))
     return found
 
 

@@ -48,21 +48,17 @@ def test_differences_are_those_of_each_group_and_of_all_but_it():
         assert each.low == pytest.approx(each.mean) and each.high == pytest.approx(each.mean)
 
 
-def test_a_group_without_boxes_has_no_say():
-    nan = float('nan')
-    maps = {('e8', 0): dict(day=0.5, night=nan), ('static', 0): dict(day=0.3, night=nan)}
-    found_for = find_differences(Arm('e8', Config(), 'static'), (0,), found(maps))
-    assert found_for.all.mean == pytest.approx(0.2)
-    assert np.isnan(found_for.alone['night'].mean) and np.isnan(found_for.without['day'].mean)
-
-
 def test_arms_on_other_images_are_measured_on_those(tmp_path):
-    """Two arms find the boxes of five images, one of them by a wrong class; a third of two."""
+    """Two arms find the boxes of five images, one of them by a wrong class; a third of two.
+
+    Another image has none.
+    """
     arms, runs = {}, []
     for name, count, category in ('a', 5, 1), ('b', 5, 2), ('one-look', 2, 1):
         box = dict(category_id=1, bbox=[0, 0, 9, 9], area=81, iscrowd=0)
         annotations = [dict(box, id=i + 1, image_id=i) for i in range(count)]
         images = [dict(id=i, width=32, height=32, domain=f'look {i % 2}') for i in range(count)]
+        images.append(dict(images[0], id=count, domain='without boxes'))
         categories = [dict(id=1, name='star'), dict(id=2, name='cross')]
         path = tmp_path / f'{count}.json'
         path.write_text(
