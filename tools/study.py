@@ -78,9 +78,9 @@ def main() -> None:
     try:
         study = Study.fromfile(args.study)
         args.out.mkdir(parents=True, exist_ok=True)
-        study = fit_costs(study, args.out)
         threads = args.threads or max(1, torch.get_num_threads() // args.jobs)
-        trainings = Trainings(TOOLS, args.out, args.jobs, threads, say)
+        trainings = Trainings(TOOLS, args.out, args.jobs, threads, say)  # writes only alone
+        study = fit_costs(study, args.out)
         write_configs(study.at_all_rates() if study.chooses_rates else study, args.out)
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f'error: {error}')

@@ -26,7 +26,8 @@ class Cost:
         expert_parameters: those among them that are experts' kernels and matrices.
         multiply_adds: of convolutions and matrix products, mixing and routing included; norms,
             activations and pooling are not counted, as in the paper.
-        mixing: those that mix kernels from experts, one for each expert parameter.
+        mixing: those that mix kernels from experts, one for each expert parameter, and in a head of
+            regions for each of these.
         routing: those of the routers' linear layers.
     """
 
@@ -48,11 +49,12 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     mixing: list[int] = []
     routing: list[int] = []
 
-    def count(layer: EXPERTS | Router, *_) -> None:
+    def count(layer: EXPERTS | Router, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        examples = len(inputs[0])  # one image, or its regions
         if isinstance(layer, EXPERTS):
-            mixing.append(layer.weight.numel())
+            mixing.append(examples * layer.weight.numel())
         else:
-            routing.extend(fc.weight.numel() for fc in layer.children())
+            routing.extend(examples * fc.weight.numel() for fc in layer.children())
 
     routed = [layer for layer in model.modules() if isinstance(layer, EXPERTS | Router)]
     hooks = [layer.register_forward_hook(count) for layer in routed]

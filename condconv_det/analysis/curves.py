@@ -33,7 +33,7 @@ def read_scalars(log: Path, key: str, beside: str | None = None) -> tuple[list[f
         ValueError: the log does not hold the scalar.
     """
     files = sorted(log.glob('*/vis_data/scalars.json')) if log.is_dir() else [log]
-    records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    records = [record for file in files for record in _read_records(file)]
     if key.startswith('coco/'):
         records = [{key: 0.0, **r} if set(r) <= NOTHING_MEASURED else r for r in records]
     wanted = {key, beside or key}
@@ -42,6 +42,16 @@ def read_scalars(log: Path, key: str, beside: str | None = None) -> tuple[list[f
         raise ValueError(f'{log} has no scalar {key!r}')
     steps = sorted(found)
     return steps, [found[step] for step in steps]
+
+
+def _read_records(file: Path) -> list[dict]:
+    records = []
+    for line in file.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:  # a line that a full disk cut off
+            continue
+    return records
 
 
 def training_seconds(work_dir: Path) -> float:

@@ -166,8 +166,8 @@ class LayerSummary:
     Args:
         entropy: bits, the mean over images of the entropy of the experts' shares in the image's
             weight: 0 for one expert alone, log2(E) for all alike.
-        deviation: of an expert's weight over the images, root mean square over the experts; 0 where
-            all images get the same kernel.
+        deviation: of an expert's weight over the images, root mean square over the experts and the
+            calls, such as a head's levels; 0 where all images get the same kernels.
         saturated: part of the weights that lie within 0.05 of 0 or of 1.
         dead: experts that get less than a tenth of an even share of every image's weight.
     """
@@ -187,7 +187,7 @@ def summarize(weights: ndarray) -> LayerSummary:
     even = 1 / rows.shape[1]
     return LayerSummary(
         entropy=float(-(shares * logs).sum(1).mean()),
-        deviation=float(np.sqrt(rows.var(0).mean())),
+        deviation=float(np.sqrt(weights.var(0).mean())),
         saturated=float(((rows < SATURATED) | (rows > 1 - SATURATED)).mean()),
         dead=np.flatnonzero(shares.max(0) < DEAD_SHARE * even).tolist(),
     )

@@ -1,5 +1,6 @@
 """COCO jsons of any names and folders as a data set."""
 
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,21 +42,23 @@ def read_coco_source(
     if unread:
         raise ValueError(f'{unread[0]}; expected COCO json, or a name that does not end in .json')
     records, seen, named = Records([]), {}, set()
-    for path in files:
-        data = _mended(path, faults)
+    contents = {path: _mended(path, faults) for path in files}
+    exact = {index.at(entry['file_name']) for data in contents.values() for entry in data['images']}
+    for path, data in contents.items():
         of_file = {category['id']: category['name'] for category in data['categories']}
         records.names += [name for name in of_file.values() if name not in records.names]
         split = split_in(Path(path.stem)) or split_in(path.parent.relative_to(root.parent))
         ids = {}
         for entry in data['images']:
             where = f'{path.name}: {entry["file_name"]}'
-            image = index.listed(entry['file_name'], path)
+            by_path = index.at(entry['file_name'])
+            image = by_path or index.named(entry['file_name'], path)
             named.add(image)
             try:
                 if image is None:
                     raise UnusableImage('missing image', f'none below {index.root}, or several')
-                if seen.get(image) == path:
-                    raise UnusableImage('file listed twice', 'an earlier entry has it, too')
+                if seen.get(image) == path or (by_path is None and image in exact):
+                    raise UnusableImage('file listed twice', 'another entry has it, too')
                 if image in seen:
                     raise ValueError(
                         f'{image} is in {seen[image]} and in {path}: name one of these files'
@@ -96,7 +99,7 @@ def _mended(path: Path, faults: list[Fault]) -> dict[str, Any]:
         named = '; '.join(map(str, islice(errors, 3)))
         raise ValueError(
             f'{path} has faults for a person to mend: {named}; '
-            f'`python tools/check_dataset.py {path}` names all'
+            f'`python tools/check_dataset.py {shlex.quote(str(path))}` names all'
         )
     faults += [fault._replace(where=f'{path.name}: {fault.where}') for fault in errors]
     return data

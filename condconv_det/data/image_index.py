@@ -1,5 +1,6 @@
 """Image files of a folder, found for annotations that lie somewhere else."""
 
+import os
 import re
 from collections import Counter, defaultdict
 from pathlib import Path, PurePath
@@ -40,22 +41,34 @@ class ImageIndex:
             )
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        self._folders: set[str] = set()
         for path in self.paths:
+            self._folders.update(path.parent.parts)
             self._by_name[path.name].append(path)
             self._by_stem[path.stem].append(path)
 
     def named(self, name: str, near: Path) -> Path | None:
-        """The image of a name with its ending, which may begin with folders, near a path."""
+        """The image of a name with its ending, which may begin with folders, near a path.
+
+        Where the last of these folders is there, the image is in it.
+        """
         # a Windows path, or a web address with what was asked for
-        name = name.replace('\\', '/').partition('?')[0]
-        return nearest(self._by_name.get(PurePath(name).name, []), Path(near, name), self.root)
+        path = PurePath(name.replace('\\', '/').partition('?')[0])
+        candidates = self._by_name.get(path.name, [])
+        if (folder := path.parent.name) in self._folders:
+            candidates = [image for image in candidates if folder in image.parent.parts]
+        return nearest(candidates, Path(near, path), self.root)
+
+    def at(self, name: str) -> Path | None:
+        """The image of a path, which counts from the folder."""
+        path = Path(os.path.normpath(self.root / name))
+        if not (self.root / name).is_file() or not path.is_relative_to(self.root):
+            return None
+        return path.relative_to(self.root)
 
     def listed(self, name: str, near: Path) -> Path | None:
-        """The image of a path relative to the folder, or else of the same name."""
-        path = Path(name)
-        if (self.root / path).is_file() and (self.root / path).is_relative_to(self.root):
-            return path if not path.is_absolute() else path.relative_to(self.root)
-        return self.named(name, near)
+        """The image of a path, which counts from the folder, or else of the same name."""
+        return self.at(name) or self.named(name, near)
 
     def has_stem(self, file: Path) -> bool:
         """Whether an image, or several, have the name of a file but for the ending."""
@@ -70,7 +83,8 @@ def nearest(candidates: list[Path], file: Path, root: Path) -> Path | None:
     """The candidate that shares the most folders with a file; None if it is not one alone.
 
     So `train/images/7.jpg` belongs to `train/labels/7.txt`, and `val/images/7.jpg` does not. Where
-    several do, that of the same split, so that `train2017/7.jpg` belongs to `instances_train.json`.
+    several do, that of the same split, so that `train2017/7.jpg` belongs to `instances_train.json`,
+    and then that which lies as deep: `images/7.jpg`, not `images/a/7.jpg`, for `labels/7.txt`.
 
     Args:
         candidates: relative to `root`.
@@ -84,6 +98,8 @@ def nearest(candidates: list[Path], file: Path, root: Path) -> Path | None:
     best = [path for path, count in zip(candidates, shared) if count == max(shared)]
     if len(best) > 1:
         best = [path for path in best if split_in(path) == split_in(inside)]
+    if len(best) > 1:
+        best = [path for path in best if len(path.parts) == len(inside.parts)]
     return best[0] if len(best) == 1 else None
 
 

@@ -1,11 +1,12 @@
 """Xml files of Pascal VOC in folders of any names as a data set."""
 
 import xml.etree.ElementTree as ET
+from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
 from .fault import Fault, UnusableImage
-from .image_index import SPLIT_WORDS, ImageIndex, split_in
+from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
 from .source_records import ReadSize, Records, name_left_out, size_of
 from .text_files import read_lines, visible_files
 from .voc_xml import check_size, class_names, read_objects, read_xml, text_of
@@ -26,9 +27,16 @@ def read_voc_source(
     listed_only &= {'train'} < {lists[path.stem] for path in trees if path.stem in lists}
     names = sorted(set().union(*map(class_names, trees.values())))
     records, seen, unlisted = Records(names), set(), []
+    of_name = defaultdict(list)
+    for path in paths:
+        of_name[path.stem].append(path.relative_to(root))
     for path, tree in trees.items():
         where = path.relative_to(root).with_suffix('').as_posix()
         image = index.of_stem(path) or index.named(text_of(tree, 'filename'), path.parent)
+        if image is not None:
+            rivals = {*of_name[image.stem], path.relative_to(root)}
+            if nearest(sorted(rivals), image, root) not in (None, path.relative_to(root)):
+                image = None  # which belongs to another xml
         try:
             if image is None:
                 raise UnusableImage('missing image', f'no image of {path}, or more than one')

@@ -23,29 +23,38 @@ _EXPECTED = 'expected a class and 4 numbers, or 3 or more points, with blanks be
 def read_names(root: Path, faults: list[Fault]) -> list[str] | None:
     """The classes that a folder's data.yaml or a list of names has, in order; None if none has.
 
-    What cannot be read, such as a YAML file of something else, goes to `faults` if another file has
-    the classes.
+    Of several files, which must agree on each number, the one with the most. What cannot be read,
+    such as a YAML file of something else, goes to `faults` if another file has the classes.
 
     Raises:
-        ValueError: a file with names makes no sense, or none has them and one cannot be read.
+        ValueError: two files call a number differently, or none has names and one cannot be read.
     """
     readers = [(path, _names_in_yaml) for path in visible_files(root, '*.yaml', '*.yml')]
     readers += [
         (path, _names_in_lines) for name in NAME_FILES for path in visible_files(root, name)
     ]
-    unread = []
+    unread, found = [], {}
     for path, read in readers:
         try:
             names = read(path)
+            if names is not None:
+                found[path] = _in_order(names, path)
         except ValueError as error:
             unread.append(error)
-            continue
-        if names is not None:
-            faults += [Fault('file not read', root.name, str(error)) for error in unread]
-            return _in_order(names, path)
-    if unread:
+    if not found and unread:
         raise unread[0]
-    return None
+    if not found:
+        return None
+    faults += [Fault('file not read', root.name, str(error)) for error in unread]
+    longest = max(found, key=lambda path: len(found[path]))
+    for path, names in found.items():
+        for number, (one, other) in enumerate(zip(names, found[longest])):
+            if one != other:
+                raise ValueError(
+                    f'class {number} is {one!r} in {path} and {other!r} in {longest}: labels that '
+                    'count differently cannot be read as one data set'
+                )
+    return found[longest]
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:

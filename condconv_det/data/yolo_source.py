@@ -21,6 +21,8 @@ def read_yolo_source(
 ) -> Records:
     """The images of a folder, each with the boxes of the text file of its name.
 
+    A text file belongs to one image: of several of its name, to the nearest.
+
     Args:
         faults: what is left out is added here.
         classes: names of all numbers, for folders without a file of them.
@@ -51,6 +53,12 @@ def read_yolo_source(
             size = size_of(index.root / image, read_size)
             if candidates and label is None:
                 raise UnusableImage('labels in several files', ', '.join(map(str, candidates)))
+            if label is not None:
+                owner = index.of_stem(root / label)
+                if owner is None:
+                    raise UnusableImage('labels of several images', str(label))
+                if owner != image:
+                    label = None
             found = []
             if label is not None:
                 found = read_labels(root / label, size, len(names), where, faults, keypoints)

@@ -1,13 +1,14 @@
 """Arms that cost what another one does, by that of their variants which comes nearest."""
 
 import copy
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from condconv_det.analysis.configs import errors_named
-from condconv_det.analysis.cost import measure_config
+from condconv_det.analysis.cost import image_size, measure_config
 from condconv_det.weights.files import written_whole
 
 from .plan import Arm, Study
@@ -20,7 +21,8 @@ TOLERANCE = 0.03
 def fit_costs(study: Study, out: Path) -> Study:
     """The study, each arm that is to cost what another does in the variant that comes nearest.
 
-    What is chosen is written into `equal_cost.json`, so that a study that goes on keeps to it.
+    What is chosen is written into `equal_cost.json`. A study that goes on keeps to it, unless the
+    networks or their images have changed.
 
     Args:
         study: as it was read.
@@ -39,6 +41,7 @@ def fit_costs(study: Study, out: Path) -> Study:
         asked = dict(to=arm.equal_cost.to, by=arm.equal_cost.by)
         kept = chosen.get(name, {})
         with errors_named(f'arm {name!r}: equal_cost'):
+            asked['networks'] = _fingerprint(arm, study.arms[asked['to']])
             variants = {str(each): with_options(arm, each) for each in arm.equal_cost.variants}
             if not kept.items() >= asked.items() or kept['variant'] not in variants:
                 chosen[name] = asked | _nearest(variants, study.arms[asked['to']], asked['by'])
@@ -54,6 +57,12 @@ def with_options(arm: Arm, options: dict[str, Any]) -> Arm:
     cfg = copy.deepcopy(arm.cfg)
     cfg.merge_from_dict(options)
     return replace(arm, cfg=cfg)
+
+
+def _fingerprint(*arms: Arm) -> str:
+    """Of all that decides what the arms cost."""
+    costly = [(arm.cfg.model.to_dict(), image_size(arm.cfg)) for arm in arms]
+    return hashlib.sha256(repr(costly).encode()).hexdigest()[:16]
 
 
 def _nearest(variants: dict[str, Arm], other: Arm, by: str) -> dict[str, Any]:

@@ -349,9 +349,30 @@ def _read_arm(
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
         # what a study keeps: two checkpoints to resume from, while one is being written
         cfg.default_hooks.checkpoint.update(max_keep_ckpts=2, save_best=None)
+    if cfg.get('visualizer'):  # else mmengine's own, which has it
+        backends = cfg.visualizer.get('vis_backends') or []
+        if not any(backend.type == 'LocalVisBackend' for backend in backends):
+            # its log has the curves and the times of the table
+            cfg.visualizer.vis_backends = [*backends, dict(type='LocalVisBackend')]
     for split in SPLITS:
-        evaluator = cfg.get(f'{split}_evaluator')
-        if not isinstance(evaluator, dict) or evaluator.get('type') not in METRICS:
-            raise ValueError(f'{label}: {split}_evaluator must be one CocoMetric, got {evaluator}')
+        _check_evaluator(f'{label}: {split}_evaluator', cfg.get(f'{split}_evaluator'))
     equal_cost = _read_equal_cost(path, name, arms)
     return Arm(name, cfg, baseline, arm.get('start_from'), rates, equal_cost)
+
+
+def _check_evaluator(label: str, evaluator: Any) -> None:
+    """Raises ValueError unless it measures the mAP of boxes under the name that a study reads."""
+    if not isinstance(evaluator, dict) or evaluator.get('type') not in METRICS:
+        raise ValueError(f'{label} must be one CocoMetric, got {evaluator}')
+    if not evaluator.get('ann_file'):
+        raise ValueError(f'{label} must name its annotations, ann_file')
+    metric = evaluator.get('metric', 'bbox')
+    wanted = {
+        'metric': 'bbox' in ([metric] if isinstance(metric, str) else metric),
+        'metric_items': 'mAP' in (evaluator.get('metric_items') or ['mAP']),
+        'prefix': evaluator.get('prefix') in (None, 'coco'),
+        'format_only': not evaluator.get('format_only'),
+    }
+    for key, fits in wanted.items():
+        if not fits:
+            raise ValueError(f"{label} must measure 'coco/bbox_mAP', got {key}={evaluator[key]!r}")

@@ -263,7 +263,7 @@ def _ssd(kind: Detector, anchors: Anchors, num_classes: int, momentum: float, in
     extras = len(anchors.strides) - taps
     channels = (*kind.channels[first:], *kind.extra_channels[:extras])
     sides = ', '.join(str(math.ceil(INPUT_SIZE / stride)) for stride in anchors.strides)
-    low, high = (round(side / INPUT_SIZE, 2) for side in (anchors.smallest, anchors.top))
+    low, high = (float(f'{side / INPUT_SIZE:.2g}') for side in (anchors.smallest, anchors.top))
     norm = f'norm_cfg=dict(momentum={momentum})'
     head_norm = f'\n        {norm},' if kind.head_norm else ''
     return f"""channels = {channels}

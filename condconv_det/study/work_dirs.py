@@ -15,7 +15,8 @@ CHECKPOINTS = {'epochs': 'epoch_{}.pth', 'iterations': 'iter_{}.pth'}
 def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str, Any]:
     """Options that make a config's training so long, with some twelve validations.
 
-    Schedulers that end with the training still do; warm-ups that count steps stay as they are.
+    Schedulers that end with the training still do; warm-ups that count steps stay as they are, and
+    in a training of epochs nothing else may count steps.
 
     Args:
         length: in epochs or iterations, whatever the config counts.
@@ -62,7 +63,8 @@ def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str
 def _resized_by_epochs(scheduler: Any, planned: int, length: int) -> dict[str, int] | None:
     """What changes of a scheduler; None if it cannot be resized."""
     if not scheduler.get('by_epoch', True):
-        return {}
+        from_the_start = 'end' in scheduler and not scheduler.get('begin', 0)
+        return {} if from_the_start and not {'T_max', 'milestones'} & set(scheduler) else None
     lasts = [key for key in ('T_max', 'end') if key in scheduler]
     if not lasts or any(scheduler[key] != planned for key in lasts):
         return None

@@ -40,3 +40,12 @@ def test_the_size_of_images_is_height_and_width():
     assert image_size(config(dict(type='Resize', scale=(96, 64)))) == (64, 96)
     assert image_size(config(dict(type='RandomCrop', crop_size=(32, 48)))) == (32, 48)
     assert image_size(config(dict(type='mmdet.Resize', scale=128))) == (128, 128)
+
+
+def test_each_region_is_mixed_for_and_routed():
+    layer = CondConv2d(4, 6, 1, num_experts=2)
+    regions = 10
+    cost = measure_cost(layer, torch.zeros(regions, 4, 3, 3))
+    assert cost.mixing == regions * 2 * 4 * 6
+    assert cost.routing == regions * 2 * 4
+    assert cost.multiply_adds == regions * 4 * 6 * 9 + cost.mixing + cost.routing

@@ -28,6 +28,11 @@ def test_reads_a_work_dir_as_one_training_with_interruptions(tmp_path):
     assert read_scalars(tmp_path / 'work_dir', 'loss') == ([1, 2, 3], [4, 5, 1])
 
 
+def test_a_line_that_was_cut_off_is_passed_over(log):
+    log.write_text(log.read_text() + '\n{"loss": 0.5, "st')
+    assert read_scalars(log, 'loss') == ([1, 2], [2.0, 1.0])
+
+
 def test_names_a_scalar_that_the_log_lacks(log):
     with pytest.raises(ValueError, match="scalars.json has no scalar 'accuracy'"):
         read_scalars(log, 'accuracy')

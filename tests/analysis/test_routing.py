@@ -212,6 +212,11 @@ def test_deviation_is_over_the_images_and_not_over_the_experts():
     assert summarize(weights).deviation == pytest.approx(math.sqrt(2 * 0.1**2 / 3))
 
 
+def test_levels_that_differ_are_no_deviation_of_images():
+    image = [[0.1, 0.9], [0.9, 0.1]]  # [levels, experts]
+    assert summarize(np.array([image] * 3)).deviation == pytest.approx(0)
+
+
 def test_saturated_weights_are_those_near_0_and_1():
     assert summarize(np.array([[[0.04, 0.06, 0.94, 0.96]]])).saturated == 0.5
 

@@ -83,7 +83,7 @@ def test_of_a_file_listed_twice_in_a_json_the_first_entry_counts(files, again):
     source = read(files)
     assert boxes(source) == [('photos/a.jpg', 'cat')]
     assert str(source.faults[0]) == (
-        f'all.json: {again}: file listed twice: an earlier entry has it, too; left out'
+        f'all.json: {again}: file listed twice: another entry has it, too; left out'
     )
     assert kinds(source)[1:] == ['class without boxes']
 
@@ -111,3 +111,34 @@ def test_an_image_of_another_size_than_its_json_says_is_left_out(files):
     assert [(f.kind, f.detail) for f in source.faults] == [
         ('image size differs', 'json says 80x30, file has 40x30; left out')
     ]
+
+
+@pytest.mark.parametrize('listed', [True, False])
+def test_a_missing_image_is_not_that_of_another_folder(files, listed):
+    for name in ('camA/6.jpg', 'camB/7.jpg'):
+        files.image(name)
+    images = {'camA/6.jpg': ['cat'], 'camA/7.jpg': ['cat']}
+    files.coco(
+        'all.json', {**images, **({'camB/7.jpg': ['dog']} if listed else {})}, ['cat', 'dog']
+    )
+    source = read(files)
+    assert boxes(source) == [('camA/6.jpg', 'cat')] + [('camB/7.jpg', 'dog')] * listed
+    assert (source.faults[0].kind, source.faults[0].where) == (
+        'missing image',
+        'all.json: camA/7.jpg',
+    )
+
+
+def test_an_entry_that_names_an_image_by_its_path_comes_first(files):
+    files.image('camB/7.jpg')
+    files.coco('all.json', {'gone/7.jpg': ['cat'], 'camB/7.jpg': ['dog']}, ['cat', 'dog'])
+    source = read(files)
+    assert boxes(source) == [('camB/7.jpg', 'dog')]
+    assert source.faults[0].kind == 'file listed twice'
+
+
+def test_a_path_with_dots_is_the_image_that_it_leads_to(files):
+    files.image('images/a.jpg')
+    files.coco('all.json', {'images/../images/a.jpg': ['cat']}, ['cat'])
+    source = read(files)
+    assert boxes(source) == [('images/a.jpg', 'cat')] and source.faults == []

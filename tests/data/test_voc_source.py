@@ -94,3 +94,15 @@ def test_nor_is_one_of_another_size_than_its_xml_says_used(files):
         ('image size differs', 'b'),
         ('image size missing', 'c'),
     ]
+
+
+def test_an_xml_whose_image_is_missing_does_not_get_that_of_another(files):
+    for camera, label in (('camA', 'cat'), ('camB', 'dog')):
+        files.voc(f'{camera}/annotations/7.xml', label, filename='7.jpg')
+    files.image('camB/images/7.jpg')
+    source = read(files)
+    assert boxes(source) == [('camB/images/7.jpg', 'dog')]
+    assert [(f.kind, f.where) for f in source.faults] == [
+        ('missing image', 'camA/annotations/7'),
+        ('class without boxes', 'source'),
+    ]

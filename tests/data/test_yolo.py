@@ -123,3 +123,13 @@ def test_names_that_make_no_sense_are_refused(files, text, says):
     files.write('data.yaml', text)
     with pytest.raises(ValueError, match=says):
         read_names(files.root, [])
+
+
+def test_names_in_several_files_agree_on_each_number(files):
+    files.write('train/classes.txt', 'cat\ndog')
+    files.write('val/classes.txt', 'cat\ndog\nbird')  # where it was labelled later
+    assert read_names(files.root, []) == ['cat', 'dog', 'bird']
+    files.write('val/classes.txt', 'dog\ncat')
+    says = r"class 0 is 'dog' in .*val/classes.txt and 'cat' in .*train/classes.txt: labels that"
+    with pytest.raises(ValueError, match=says):
+        read_names(files.root, [])

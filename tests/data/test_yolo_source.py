@@ -1,7 +1,7 @@
 """YOLO in folders of any name."""
 
 import pytest
-from reading import boxes, read, splits
+from reading import boxes, kinds, read, splits
 
 
 def test_yolo_images_without_labels_are_kept_without_boxes(files):
@@ -99,3 +99,45 @@ def test_label_files_without_an_image_that_is_read_are_counted(files):
     assert str(source.faults[0]) == (
         'source: missing image: 2 label files left out, the first labels/b.txt'
     )
+
+
+@pytest.mark.parametrize(
+    ('mine', 'other', 'label'),
+    [
+        ('train/images/7.jpg', 'val/images/7.jpg', 'train/labels/7.txt'),
+        ('images/camA/7.jpg', 'images/camB/7.jpg', 'labels/camA/7.txt'),
+        ('images/7.jpg', 'images/a/7.jpg', 'labels/7.txt'),
+    ],
+)
+def test_a_text_file_is_of_the_nearest_image_alone(files, mine, other, label):
+    files.image(mine)
+    files.image(other)
+    files.yolo(label, 0)
+    files.write('classes.txt', 'cat')
+    source = read(files)
+    assert boxes(source) == [(mine, 'cat')]
+    assert {image['file_name'] for image in source.data['images']} == {mine, other}
+    assert kinds(source) == ['image without labels']
+
+
+def test_a_text_file_of_two_images_is_named(files):
+    files.image('camA/7.jpg')
+    files.image('camB/7.jpg')
+    files.image('camB/8.jpg')
+    files.yolo('labels/7.txt', 0)
+    files.yolo('labels/8.txt', 0)
+    files.write('classes.txt', 'cat')
+    source = read(files)
+    assert boxes(source) == [('camB/8.jpg', 'cat')]
+    assert list(map(str, source.faults)) == [
+        f'{camera}/7: labels of several images: labels/7.txt; image left out'
+        for camera in ('camA', 'camB')
+    ]
+
+
+def test_images_of_one_name_at_two_depths_have_the_labels_at_theirs(files):
+    for folder, label in (('', 0), ('a/', 1)):
+        files.image(f'images/{folder}7.jpg')
+        files.yolo(f'labels/{folder}7.txt', label)
+    files.write('classes.txt', 'cat\ndog')
+    assert boxes(read(files)) == [('images/7.jpg', 'cat'), ('images/a/7.jpg', 'dog')]

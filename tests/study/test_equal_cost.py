@@ -67,6 +67,14 @@ def test_what_is_asked_anew_is_chosen_anew(read, tmp_path, cheap):
     assert classes(fit_costs(read(arms=arms(to='static')), tmp_path)) == 5
 
 
+def test_a_network_that_changed_is_compared_anew(read, tmp_path, cheap):
+    fit_costs(read(arms=arms()), tmp_path)
+    changed = arms().replace(
+        "'model.bbox_head.num_classes': 40}", "'model.bbox_head.num_classes': 90}"
+    )
+    assert classes(fit_costs(read(arms=changed), tmp_path)) == 90
+
+
 def test_a_cost_that_no_variant_has_is_an_error(read, tmp_path, cheap):
     variants = "[{'model.bbox_head.num_classes': n} for n in (5, 6)]"
     with pytest.raises(

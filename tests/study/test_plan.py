@@ -45,6 +45,16 @@ def test_an_arm_is_its_config_with_its_options_hooks_and_the_studys_length(read)
         assert (warm_up.end, cosine.T_max, cosine.end) == (50, 36, 36)
 
 
+def test_an_arm_logs_what_the_table_needs(read):
+    backends = "[dict(type='TensorboardVisBackend')]"
+    arms = f"dict(static=dict({STATIC}, cfg_options={{'visualizer.vis_backends': {backends}}}))"
+    cfg = read(arms=arms).arms['static'].cfg
+    assert [backend.type for backend in cfg.visualizer.vis_backends] == [
+        'TensorboardVisBackend',
+        'LocalVisBackend',
+    ]
+
+
 def test_the_studies_that_come_with_the_package_are_whole():
     for path in (CONFIGS / 'studies').glob('*.py'):
         study = Study.fromfile(path)
@@ -175,6 +185,27 @@ def test_the_studies_that_come_with_the_package_are_whole():
             ),
             ValueError,
             "arm 'static': test_evaluator must be one CocoMetric, got .*VOCMetric",
+        ),
+        *(
+            (
+                dict(
+                    arms=f"""dict(
+                        static=dict({STATIC}, cfg_options={{'val_evaluator.{key}': {value}}})
+                    )"""
+                ),
+                ValueError,
+                f"arm 'static': val_evaluator must measure 'coco/bbox_mAP', got {key}=",
+            )
+            for key, value in dict(
+                metric="'proposal'", metric_items="['mAP_50']", prefix="'mine'", format_only='True'
+            ).items()
+        ),
+        (
+            dict(
+                arms=f"dict(static=dict({STATIC}, cfg_options={{'val_evaluator.ann_file': None}}))"
+            ),
+            ValueError,
+            "arm 'static': val_evaluator must name its annotations, ann_file",
         ),
     ],
 )

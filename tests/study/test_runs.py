@@ -41,6 +41,22 @@ def test_a_schedule_that_cannot_be_resized_is_refused(config, unit, length, says
 @pytest.mark.parametrize(
     'scheduler',
     [
+        dict(type='CosineAnnealingLR', T_max=500, end=500, by_epoch=False),
+        dict(type='MultiStepLR', milestones=[300, 400], end=500, by_epoch=False),
+        dict(type='LinearLR', begin=100, end=200, by_epoch=False),
+        dict(type='ExponentialLR', gamma=0.9, by_epoch=False),
+    ],
+)
+def test_in_a_training_of_epochs_only_a_warm_up_counts_steps(scheduler):
+    cfg = Config.fromfile(SHAPES)
+    cfg.param_scheduler = [scheduler]
+    with pytest.raises(ValueError, match=r'param_scheduler\[0\], .*, does not go evenly to the'):
+        schedule_options(cfg, 3)
+
+
+@pytest.mark.parametrize(
+    'scheduler',
+    [
         dict(type='CosineAnnealingLR', T_max=20000, by_epoch=True),
         dict(type='CosineAnnealingLR', T_max=20000, begin=1000, by_epoch=False),
         dict(type='CosineAnnealingLR', T_max=9000, end=20000, by_epoch=False),
