@@ -4,9 +4,8 @@
 
 From normalised images to the optimizer's step, gradients clipped as the config says; CondConv in
 the head alone, as the config has it, from block 1 on, and so with one router a block; each with
-AdamW's fused form, which the recipes ask for, and without. All take turns within a round, each
-after a step of its own that does not count, so that caches are as in a training. Freed memory is
-kept, as tools/train.py does, unless --new-memory asks for PyTorch's ways.
+AdamW's fused form, which the recipes ask for, and without. All take turns within a round. Freed
+memory is kept, as tools/train.py does, unless --new-memory asks for PyTorch's ways.
 """
 
 import argparse
@@ -72,8 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.merge_from_dict(options)
         for fused in (True, False):
             calls[form, fused] = recipe_step(cfg, args.batch, fused)
-    found = interleave(calls, args.rounds, warm=True)
-    times = {key: statistics.median(seconds) for key, seconds in found.items()}
+    times = {key: statistics.median(found) for key, found in interleave(calls, args.rounds).items()}
     print(
         f'{args.config.name}, batch {args.batch}, {torch.get_num_threads()} threads, PyTorch '
         f'{torch.__version__}, {"kept" if kept else "new"} memory, medians of {args.rounds} turns\n'

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -43,6 +43,19 @@ def load_config(path: Path | str, options: Mapping[str, Any] | None = None) -> C
             raise ValueError(f'{path} is not a config file: {error}') from error
         cfg.merge_from_dict(dict(options or {}))
     return cfg
+
+
+def first_dataset(cfg: Config, split: str = 'test') -> ConfigDict:
+    """The data set of a split, of several the first, taken out of what wraps it; empty if none."""
+    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or ConfigDict()
+    while 'dataset' in dataset or 'datasets' in dataset:
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset
+
+
+def type_name(kind: str | type | None) -> str:
+    """The name of a config's `type`, without its scope or module."""
+    return kind.__name__ if isinstance(kind, type) else (kind or '').rpartition('.')[2]
 
 
 def build_model(cfg: Config) -> nn.Module:

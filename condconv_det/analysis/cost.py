@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from condconv_det.layers import CondConv2d, CondLinear, Router
 
-from .configs import build_model
+from .configs import build_model, first_dataset, type_name
 
 EXPERTS = CondConv2d | CondLinear
 
@@ -86,14 +86,14 @@ def image_size(cfg: Config) -> tuple[int, int]:
     Raises:
         ValueError: there is no test pipeline, or it neither resizes to a given size nor crops.
     """
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    dataset = first_dataset(cfg)
     if dataset.get('pipeline') is None:
         raise ValueError(
             f'{cfg.filename} has no test_dataloader with a pipeline, whose size would be used; '
             'give one'
         )
     for transform in reversed(dataset.pipeline):
-        if transform.type.rpartition('.')[2] == 'Resize' and 'scale' in transform:
+        if type_name(transform.type) == 'Resize' and 'scale' in transform:
             scale = transform.scale
             width, height = (scale, scale) if isinstance(scale, int) else scale
             return height, width

@@ -43,10 +43,15 @@ def agreement(samples: Sequence[BaseDataElement], others: Sequence[BaseDataEleme
 
 
 def raw_maps(model: nn.Module, batch: Mapping[str, Any]) -> list[Tensor]:
-    """What the head answers, before any decoding; of a two-stage detector, the first stage's."""
+    """What the head answers, before any decoding; of a two-stage detector, the first stage's.
+
+    Where a first stage answers nothing of its own, as that of Sparse R-CNN, it is what it gets.
+    """
     data = model.data_preprocessor(batch, False)
     if getattr(model, 'with_rpn', False):
-        return list(_tensors(model.rpn_head(model.extract_feat(data['inputs']))))
+        features = model.extract_feat(data['inputs'])
+        has_answer = type(model.rpn_head).forward is not nn.Module.forward
+        return list(_tensors(model.rpn_head(features) if has_answer else features))
     return list(_tensors(model(data['inputs'], data['data_samples'], mode='tensor')))
 
 

@@ -37,7 +37,7 @@ def detect_files(
 
     Raises:
         OSError: out_dir cannot be written to.
-        ValueError: a picture would be written over an image.
+        ValueError: a picture, or its boxes, would be written over a file that is none of these.
     """
     images = [Path(os.path.abspath(image)) for image in images]
     root = Path(os.path.commonpath([image.parent for image in images]))
@@ -47,6 +47,10 @@ def detect_files(
     for picture in pictures:
         if picture.resolve() in originals:
             raise ValueError(f'{picture} would be written over an image: choose another folder')
+        report = _report_of(picture)
+        if (picture.exists() or report.exists()) and not _is_report(report):
+            found = picture if picture.exists() else report
+            raise ValueError(f'{found} is there, and not from here: choose another folder')
 
     written, failures = [], {}
     for path, picture in track(list(zip(images, pictures)), 'Detecting'):
@@ -57,8 +61,6 @@ def detect_files(
             failures[path] = str(error)
             continue
         drawn = detector.draw(image, sample, score_thr)
-        with written_whole(picture) as partial:
-            partial.write_bytes(cv2.imencode(picture.suffix, drawn)[1].tobytes())
         height, width = image.shape[:2]
         report = dict(
             image=str(path),
@@ -67,10 +69,24 @@ def detect_files(
             score_thr=score_thr,
             objects=detector.objects(sample, score_thr),
         )
-        with written_whole(picture.with_name(f'{picture.name}.json')) as partial:
+        with written_whole(_report_of(picture)) as partial:  # first, for it says whose they are
             partial.write_bytes(json.dumps(report, indent=2).encode())
+        with written_whole(picture) as partial:
+            partial.write_bytes(cv2.imencode(picture.suffix, drawn)[1].tobytes())
         written.append(picture)
     return written, failures
+
+
+def _report_of(picture: Path) -> Path:
+    return picture.with_name(f'{picture.name}.json')
+
+
+def _is_report(path: Path) -> bool:
+    """Whether an earlier `detect_files` wrote a file of boxes."""
+    try:
+        return {'image', 'score_thr', 'objects'} <= set(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _check_writable(folder: Path) -> None:

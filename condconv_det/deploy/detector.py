@@ -13,11 +13,13 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
-from condconv_det.analysis.configs import errors_named, read_config
+from condconv_det.analysis.configs import errors_named, first_dataset, read_config
 from condconv_det.analysis.pictures import Visualizer
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
 from condconv_det.weights.trained import read_trained
+
+from .images import check_colour
 
 DEMO = Path('work_dirs/demo/condconv/seed0')
 
@@ -33,7 +35,8 @@ class Detector(DetInferencer):
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the checkpoint does not fit the config, or names no classes.
-        ValueError: the config is not a detector's or cannot be built, or the device is not there.
+        ValueError: the config is not a detector's, cannot be built or asks for grey images, or the
+            device is not there.
     """
 
     def __init__(self, config: Path, checkpoint: Path, device: str | None = None) -> None:
@@ -50,6 +53,8 @@ class Detector(DetInferencer):
             _check_device(device)
         self._checkpoint = checkpoint
         with errors_named(f'config {config}'):
+            cfg.test_dataloader.dataset = first_dataset(cfg)
+            check_colour(cfg)
             super().__init__(cfg, device=device, show_progress=False)
 
     @property
@@ -102,7 +107,7 @@ class Detector(DetInferencer):
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
         weights, meta = read_trained(model, self._checkpoint)
-        if not meta.keys() & {'dataset_meta', 'CLASSES'}:
+        if 'dataset_meta' not in meta:
             raise CheckpointError(
                 f'checkpoint {self._checkpoint} does not name its classes: expected one that '
                 f'MMDetection wrote, with dataset_meta'

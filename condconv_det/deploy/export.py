@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from condconv_det.analysis.configs import build_model
+from condconv_det.analysis.configs import build_model, first_dataset
 from condconv_det.data.check_coco import read_coco
 from condconv_det.layers import CondConv2d
 from condconv_det.weights.files import written_whole
@@ -17,6 +17,7 @@ from condconv_det.weights.trained import read_trained
 from .agreement import agreement
 from .check import Comparison, Run, compare, open_file, random_images, read_images
 from .exportable import ExportableDetector, check_exportable
+from .images import check_colour
 from .merge_experts import merge_experts
 from .site_images import SiteImages, images_of_split, predict, record_routing
 from .write import SUFFIXES, Say, check_environment, check_format, write_export
@@ -104,7 +105,6 @@ def export_detector(
     check_environment(format)
     say('building the detector')
     model, classes = load_detector(cfg, checkpoint)
-    merged = None
     for_experts = half_experts or format == 'onnx-cpu'
     if for_experts and not _expert_parameters(model):
         option = '--half-experts' if half_experts else f'--format {format}'
@@ -112,17 +112,18 @@ def export_detector(
             f'{option} is for experts, of which {type(model).__name__} has none: it is static, '
             'export it without'
         )
-    if least_agreement is not None:
-        check_exportable(model, size, with_nms)  # before it takes long
-        say('merging experts')
-        model, merged = _merge(cfg, model, size, image_files, least_agreement)
-        if for_experts and not merged.after:
-            say('no experts are left, so it is a plain file')
-            format, half_experts = 'onnx' if format == 'onnx-cpu' else format, False
-    detector = ExportableDetector(model, size, with_nms)
-    shown = list(image_files)[: batch or max(OPEN_BATCHES)] or _test_images(cfg)
-    real = read_images(shown, size)
-    with written_whole(out) as partial:
+    check_exportable(model, size, with_nms)
+    merged = None
+    with written_whole(out) as partial:  # which it shows first whether it can be
+        if least_agreement is not None:
+            say('merging experts')
+            model, merged = _merge(cfg, model, size, image_files, least_agreement)
+            if for_experts and not merged.after:
+                say('no experts are left, so it is a plain file')
+                format, half_experts = 'onnx' if format == 'onnx-cpu' else format, False
+        detector = ExportableDetector(model, size, with_nms)
+        shown = list(image_files)[: batch or max(OPEN_BATCHES)] or _test_images(cfg)
+        real = read_images(shown, size)
         try:
             write_export(detector, partial, format, batch, half_experts, classes, say)
             say('checking the file')
@@ -207,10 +208,11 @@ def load_detector(cfg: Config, checkpoint: Path) -> tuple[nn.Module, tuple[str, 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         CheckpointError: it is damaged, or does not fit the config.
-        ValueError: the config has no detector.
+        ValueError: the config has no detector, or one of grey images.
     """
     if cfg.get('default_scope', 'mmdet') != 'mmdet':
         raise ValueError(f'detectors are exported, got a config of {cfg.default_scope}')
+    check_colour(cfg)
     model = build_model(cfg).eval()
     weights, meta = read_trained(model, checkpoint)
     model.load_state_dict(weights)
@@ -237,7 +239,7 @@ def _test_images(cfg: Config) -> list[Path]:
     Raises:
         ValueError: the json is there, but holds no list of images.
     """
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
+    dataset = first_dataset(cfg)
     root = Path(dataset.get('data_root') or '')
     annotations = root / dataset.get('ann_file', '')
     if annotations.suffix != '.json' or not annotations.is_file():

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from mmengine.config import Config
 from rich.progress import track
 
+from condconv_det.analysis.configs import first_dataset
 from condconv_det.compat.data_errors import ImageError
 from condconv_det.data.decode import MAX_PIXELS, SUFFIXES, decode
 
@@ -53,6 +55,16 @@ def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.
         return decode(content, max_pixels)
     except ValueError as error:
         raise ImageError(f'image {name} cannot be read: {error}') from error
+
+
+def check_colour(cfg: Config) -> None:
+    """Raises ValueError if a config's test pipeline loads images of other than three channels."""
+    for transform in first_dataset(cfg).get('pipeline') or ():
+        if transform.get('color_type', 'color').startswith(('grayscale', 'unchanged')):
+            raise ValueError(
+                f'{cfg.filename}: images are read in three channels here, but the test pipeline '
+                f'loads them with color_type={transform["color_type"]!r}'
+            )
 
 
 def readable_images(images: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS, METRICS, MODELS, TASK_UTILS
 from torch import nn
 
+from condconv_det.analysis.configs import type_name
 from condconv_det.backbones.efficientnet import DEEP
 from condconv_det.layers import CondConv2d
 
@@ -42,7 +43,7 @@ def static_config(cfg: Config, model: nn.Module) -> Config:
     static.load_from, static.resume = None, False  # of the routed network's training
     static.pop('work_dir', None)
     optim_wrapper = static.get('optim_wrapper') or {}
-    if _name(optim_wrapper.get('constructor')) in NEED_EXPERTS:
+    if type_name(optim_wrapper.get('constructor')) in NEED_EXPERTS:
         optim_wrapper.pop('constructor')
     (optim_wrapper.get('paramwise_cfg') or {}).pop('expert_lr_mult', None)
 
@@ -51,10 +52,10 @@ def static_config(cfg: Config, model: nn.Module) -> Config:
     unwanted = {*NEED_EXPERTS, *(ours if apart else ())}
     if static.get('custom_hooks'):
         static.custom_hooks = [
-            hook for hook in static.custom_hooks if _name(hook['type']) not in unwanted
+            hook for hook in static.custom_hooks if type_name(hook['type']) not in unwanted
         ]
     for key, hook in list((static.get('default_hooks') or {}).items()):
-        if hook and _name(hook['type']) in unwanted:
+        if hook and type_name(hook['type']) in unwanted:
             static.default_hooks.pop(key)
     if apart and static.get('custom_imports'):
         imports = static.custom_imports.imports
@@ -84,12 +85,12 @@ def _static(node: Any, model: nn.Module, path: tuple[str, ...]) -> Any:
 
 
 def _is_routed_layer(node: Mapping) -> bool:
-    return _name(node.get('type')) in STATIC_LAYERS
+    return type_name(node.get('type')) in STATIC_LAYERS
 
 
 def _static_layer(node: Mapping, module: nn.Module) -> dict | None:
     """What builds the static layers of a module whose routed layers `node` built."""
-    name = STATIC_LAYERS[_name(node['type'])]
+    name = STATIC_LAYERS[type_name(node['type'])]
     routed = [layer for layer in module.modules() if isinstance(layer, CondConv2d)]
     if name == 'Conv2d' and any(layer.padding == 'same' for layer in routed):
         name = 'Conv2dAdaptivePadding'  # TensorFlow's, at any stride
@@ -111,7 +112,7 @@ def _module_at(model: nn.Module, path: tuple[str, ...]) -> nn.Module:
 def _types(node: Any) -> list[str]:
     """Names of all classes in a config."""
     if isinstance(node, Mapping):
-        own = [_name(node['type'])] if 'type' in node else []
+        own = [type_name(node['type'])] if 'type' in node else []
         return own + [name for value in node.values() for name in _types(value)]
     if isinstance(node, list | tuple):
         return [name for value in node for name in _types(value)]
@@ -125,8 +126,3 @@ def _names_of_ours() -> set[str]:
         for name, cls in registry.module_dict.items()
         if cls.__module__.startswith('condconv_det.')
     }
-
-
-def _name(kind: str | type | None) -> str:
-    """Of a class that a config names by string, with its scope or without, or by itself."""
-    return kind.__name__ if isinstance(kind, type) else (kind or '').rpartition('.')[2]

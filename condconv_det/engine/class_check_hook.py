@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from condconv_det.analysis.classes import check_classes
 from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.weights.files import with_dataset_meta
 from condconv_det.weights.fit import unwrapped
 from condconv_det.weights.trained import check_own
 
@@ -62,7 +63,8 @@ def _check_measured(runner: Runner, checkpoint: dict[str, Any], classes: Sequenc
     measured = {name: value for name, value in given.items() if name in own}
     counts = {name: own[name] for name in own if name.endswith('.num_batches_tracked')}
     check_own(network, {**counts, **measured}, path)
-    trained = (checkpoint.get('meta', {}).get('dataset_meta') or {}).get('classes') or ()
+    meta = with_dataset_meta(checkpoint.get('meta') or {})
+    trained = (meta.get('dataset_meta') or {}).get('classes') or ()
     for number, names in enumerate(zip(trained, classes)):
         if names[0] != names[1]:
             raise CheckpointError(

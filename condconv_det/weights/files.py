@@ -16,6 +16,8 @@ from condconv_det.compat.checkpoints import CheckpointError, load_from_local
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights in a checkpoint, and its `meta`, empty if it has none.
 
+    What MMDetection 2 and its early 3 call CLASSES is `dataset_meta['classes']` in it, too.
+
     Args:
         path: .safetensors, or what torch.save wrote: a state dict, or a dict that holds one as
             `state_dict` or `model`.
@@ -42,7 +44,15 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f'checkpoint {path} does not hold weights, tensors by their names')
     # the wrapper of a network that was trained on several devices
     weights = {key.removeprefix('module.'): value for key, value in weights.items()}
-    return weights, meta if isinstance(meta, dict) else {}
+    return weights, with_dataset_meta(meta if isinstance(meta, dict) else {})
+
+
+def with_dataset_meta(meta: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's `meta`, in which `dataset_meta` has the names of this day."""
+    named = meta.get('dataset_meta') or {key: meta[key] for key in ('CLASSES',) if key in meta}
+    if not named:
+        return meta
+    return {**meta, 'dataset_meta': {key.lower(): value for key, value in named.items()}}
 
 
 def write_checkpoint(path: Path, state_dict: dict[str, Tensor], meta: dict[str, Any]) -> None:

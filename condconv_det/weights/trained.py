@@ -16,7 +16,8 @@ def read_trained(network: nn.Module, path: Path | str) -> tuple[dict[str, Tensor
     """A checkpoint's weights and `meta`, if it is of this very network: each name, each shape.
 
     Static kernels, which load into experts to be trained on, are refused: routers that nobody
-    trained tell nothing.
+    trained tell nothing. Buffers that the network has and does not save, as the means of pixels in
+    older files of MMDetection, are left out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -24,6 +25,8 @@ def read_trained(network: nn.Module, path: Path | str) -> tuple[dict[str, Tensor
             fit.
     """
     weights, meta = read_checkpoint(Path(path))
+    unsaved = {name for name, _ in network.named_buffers()} - network.state_dict().keys()
+    weights = {name: value for name, value in weights.items() if name not in unsaved}
     check_own(network, weights, path)
     return weights, meta
 

@@ -1,5 +1,6 @@
 import torch
 from mmcv.cnn import ConvModule
+from mmdet.datasets.transforms import Resize
 from mmengine.config import Config
 from torch import nn
 
@@ -40,6 +41,13 @@ def test_the_size_of_images_is_height_and_width():
     assert image_size(config(dict(type='Resize', scale=(96, 64)))) == (64, 96)
     assert image_size(config(dict(type='RandomCrop', crop_size=(32, 48)))) == (32, 48)
     assert image_size(config(dict(type='mmdet.Resize', scale=128))) == (128, 128)
+    assert image_size(config(dict(type=Resize, scale=(96, 64)), dict(type=dict))) == (64, 96)
+
+
+def test_the_size_is_that_of_the_first_data_set_in_its_wrappers():
+    one, two = (dict(pipeline=[dict(type='Resize', scale=scale)]) for scale in (64, 128))
+    wrapped = dict(type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[one, two]))
+    assert image_size(Config(dict(test_dataloader=dict(dataset=wrapped)))) == (64, 64)
 
 
 def test_each_region_is_mixed_for_and_routed():

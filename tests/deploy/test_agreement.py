@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from mmdet.models.dense_heads import EmbeddingRPNHead
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from condconv_det.deploy.agreement import agreement, outputs_error
+from condconv_det.deploy.agreement import agreement, outputs_error, raw_maps
 
 BOX = [10.0, 10.0, 20.0, 20.0]
 
@@ -89,3 +90,14 @@ def test_an_error_is_relative_to_how_a_map_varies_about_its_channels_means():
     expected = (0.5 / deviation) / 2**0.5  # over two maps, of which one is the same
     assert outputs_error(Head(), Head(0.5), batches) == pytest.approx(expected.item(), rel=1e-4)
     assert outputs_error(Head(), Head(), batches) == 0
+
+
+def test_of_a_first_stage_that_answers_nothing_what_it_gets_counts():
+    class TwoStages(nn.Module):
+        with_rpn = True
+        data_preprocessor = staticmethod(lambda batch, training: dict(inputs=batch))
+        rpn_head = EmbeddingRPNHead(num_proposals=2, proposal_feature_channel=4)
+        extract_feat = staticmethod(lambda images: (images, 2 * images))
+
+    maps = raw_maps(TwoStages(), torch.ones(1, 1))
+    assert [level.item() for level in maps] == [1, 2]

@@ -60,6 +60,16 @@ def test_images_are_never_written_over(detector, images):
     assert images[0].read_bytes() == before and files_in(images[0].parent) == ['a.png']
 
 
+@pytest.mark.parametrize('name', ['a.png', 'a.png.json'])
+def test_nor_is_any_other_file(detector, images, tmp_path, name):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / name).write_text('{"image": "of another program"}')
+    with pytest.raises(ValueError, match=f'out/{name} is there, and not from here: choose another'):
+        detect_files(detector, images[:1], out)
+    assert files_in(out) == [name]
+
+
 def test_a_folder_that_cannot_be_written_to_is_named(detector, images, tmp_path):
     (tmp_path / 'out').touch()
     with pytest.raises(OSError, match='folder .*out cannot be written to'):

@@ -99,6 +99,32 @@ def test_a_checkpoint_with_other_classes_or_none_is_refused(trained, tmp_path):
         Detector(config, tmp_path / 'nameless.pth')
 
 
+@pytest.mark.parametrize(
+    'wrapped',
+    ["dict(type='ConcatDataset', datasets=[{0}, {0}])", "dict(type='RepeatDataset', dataset={0})"],
+)
+def test_a_test_set_may_be_wrapped(trained, image, tmp_path, wrapped):
+    config, checkpoint = trained['static']
+    wrapped = wrapped.format('test_dataloader["dataset"]')
+    lines = f'test_dataloader = dict(test_dataloader, dataset={wrapped})'
+    (tmp_path / 'wrapped.py').write_text(f'{config.read_text()}\n{lines}\n')
+    found = Detector(tmp_path / 'wrapped.py', checkpoint, device='cpu').detect(image)
+    expected = Detector(config, checkpoint, device='cpu').detect(image)
+    assert torch.equal(found.pred_instances.scores, expected.pred_instances.scores)
+
+
+def test_a_detector_of_grey_images_is_refused(trained, tmp_path):
+    config, checkpoint = trained['static']
+    text = config.read_text().replace(
+        "type='LoadImageFromFile'", "type='LoadImageFromFile', color_type='grayscale'"
+    )
+    (tmp_path / 'grey.py').write_text(text)
+    with pytest.raises(
+        ValueError, match="grey.py: images are read in three channels .*'grayscale'"
+    ):
+        Detector(tmp_path / 'grey.py', checkpoint)
+
+
 def test_missing_files_are_named(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match='checkpoint .*none.pth does not exist'):
         Detector(trained['static'][0], tmp_path / 'none.pth')

@@ -71,6 +71,17 @@ def folder(template, tmp_path, monkeypatch):
         ),
         ([NOT_A_DETECTOR, 'trained.pth'], 'detectors are exported, got a config of mmpretrain'),
         (['config.py', 'trained.pth', '--out', 'file/out.onnx'], 'file/out.onnx cannot be written'),
+        (
+            ['config.py', 'trained.pth', '--merge-experts', '--out', 'file/out.onnx'],
+            'file/out.onnx cannot be written',  # before it merges
+        ),
+        (
+            [
+                *('config.py', 'trained.pth', '--cfg-options'),
+                'test_dataloader.dataset.pipeline.0.color_type=grayscale',
+            ],
+            "config.py: images are read in three channels here, .* color_type='grayscale'",
+        ),
         (['config.py', 'trained.pth', '--out', 'folder.onnx'], 'cannot be written: it is a folder'),
         (['config.py', 'trained.pth', '--out', 'out.pt2'], 'onnx writes .onnx, got out.pt2'),
         (['config.py', 'trained.pth', '--images', 'nowhere.jpg'], 'nowhere.jpg'),

@@ -90,9 +90,13 @@ def test_nor_is_a_head_for_another_number_of_classes():
         hook.before_test(runner)
 
 
-def test_nor_one_that_was_trained_for_other_classes():
+@pytest.mark.parametrize('older', [False, True])
+def test_nor_one_that_was_trained_for_other_classes(older):
     model = Detector()
-    hook, runner = checked(model, of(model), classes=('cat', 'cow'))
+    checkpoint = of(model)
+    if older:
+        checkpoint['meta'] = dict(CLASSES=('cat', 'dog'))
+    hook, runner = checked(model, checkpoint, classes=('cat', 'cow'))
     with pytest.raises(CheckpointError, match="class 1 is 'dog' there and 'cow' here"):
         hook.before_test(runner)
 

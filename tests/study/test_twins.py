@@ -66,6 +66,12 @@ def test_anchors_of_every_detector_overlap_boxes_wherever_they_lie(
         assert best.mean() > 0.6, (side, best.mean(), sizes)
 
 
+def test_anchors_of_the_smallest_boxes_have_a_size(tmp_path):
+    data = prepared(tmp_path, square(1, 1.4, 4))
+    _, path = write_twins(data, tmp_path, 'ssd300', 'mine', 'mine')
+    assert read(path).model.bbox_head.anchor_generator.scale_range[0] == 0.0035
+
+
 @pytest.mark.parametrize('place', PLACES)
 @pytest.mark.parametrize('detector', DETECTORS)
 def test_twins_differ_by_the_switch_and_by_how_it_learns(tmp_path, detector, place):

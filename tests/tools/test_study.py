@@ -121,6 +121,21 @@ def run_study(folder, monkeypatch, forget_runs):
     return run
 
 
+def test_where_another_one_is_at_work_nothing_is_changed(run_study, tmp_path):
+    study = f"""
+seeds, epochs, baseline = (0,), 1, 'static'
+static = dict(config={str(STATIC)!r})
+wide = dict(to='static', by='multiply_adds', variants=[dict()])
+arms = dict(static=static, wide=dict(static, equal_cost=wide))
+"""
+    Path('study.py').write_text(study)
+    Path('out').mkdir()
+    with trainings.Trainings(Path(), Path('out'), 1, 1, print):
+        (end,) = run_study()
+    assert end.startswith('exit: error: out: another study, or a training that a killed one left')
+    assert [path.name for path in Path('out').iterdir()] == ['.lock']
+
+
 @pytest.mark.long
 def test_it_trains_tests_and_compares_and_goes_on_where_it_ended(run_study, capsys):
     calls = run_study('--resamples', '20', cut_short=['e8 seed1'])

@@ -3,8 +3,9 @@
 import os
 
 import pytest
+import torch
 
-from condconv_det.weights.files import folder_written_whole, written_whole
+from condconv_det.weights.files import folder_written_whole, read_checkpoint, written_whole
 
 
 def test_a_file_is_written_through_a_link(tmp_path):
@@ -49,3 +50,17 @@ def test_a_folder_that_fails_midway_leaves_nothing(tmp_path):
         (partial / 'file').touch()
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'meta',
+    [
+        dict(CLASSES=('cat', 'dog')),
+        dict(dataset_meta=dict(CLASSES=('cat', 'dog'), PALETTE=None)),
+        dict(dataset_meta=dict(classes=('cat', 'dog'))),
+    ],
+)
+def test_classes_are_found_under_all_their_names(tmp_path, meta):
+    torch.save(dict(state_dict=dict(x=torch.zeros(1)), meta=meta), tmp_path / 'a.pth')
+    found = read_checkpoint(tmp_path / 'a.pth')[1]
+    assert found['dataset_meta']['classes'] == ('cat', 'dog')

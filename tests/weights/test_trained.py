@@ -31,3 +31,11 @@ def test_any_other_is_refused(tmp_path, other, says):
     torch.save(other.state_dict(), tmp_path / 'other.pth')
     with pytest.raises(CheckpointError, match=f'other.pth does not fit Sequential .*: {says}'):
         read_trained(network(), tmp_path / 'other.pth')
+
+
+def test_buffers_that_are_not_saved_any_more_are_left_out(tmp_path):
+    own = network()
+    own.register_buffer('mean', torch.zeros(3), persistent=False)
+    weights = own.state_dict()
+    torch.save(dict(weights, mean=torch.ones(3)), tmp_path / 'older.pth')
+    assert read_trained(own, tmp_path / 'older.pth')[0].keys() == weights.keys()
