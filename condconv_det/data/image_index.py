@@ -61,10 +61,8 @@ class ImageIndex:
 
     def at(self, name: str) -> Path | None:
         """The image of a path, which counts from the folder."""
-        path = Path(os.path.normpath(self.root / name))
-        if not (self.root / name).is_file() or not path.is_relative_to(self.root):
-            return None
-        return path.relative_to(self.root)
+        path, root = (Path(os.path.normpath(each)) for each in (self.root / name, self.root))
+        return path.relative_to(root) if path.is_relative_to(root) and path.is_file() else None
 
     def listed(self, name: str, near: Path) -> Path | None:
         """The image of a path, which counts from the folder, or else of the same name."""

@@ -114,7 +114,7 @@ def export_detector(
         )
     check_exportable(model, size, with_nms)
     merged = None
-    with written_whole(out) as partial:  # which it shows first whether it can be
+    with written_whole(out) as partial:  # before it takes long
         if least_agreement is not None:
             say('merging experts')
             model, merged = _merge(cfg, model, size, image_files, least_agreement)

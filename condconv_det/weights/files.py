@@ -49,7 +49,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def with_dataset_meta(meta: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's `meta`, in which `dataset_meta` has the names of this day."""
-    named = meta.get('dataset_meta') or {key: meta[key] for key in ('CLASSES',) if key in meta}
+    named = meta.get('dataset_meta')
+    if not named and 'CLASSES' in meta:
+        named = dict(classes=meta['CLASSES'])
     if not named:
         return meta
     return {**meta, 'dataset_meta': {key.lower(): value for key, value in named.items()}}
