@@ -45,9 +45,9 @@ def load_config(path: Path | str, options: Mapping[str, Any] | None = None) -> C
     return cfg
 
 
-def first_dataset(cfg: Config, split: str = 'test') -> ConfigDict:
-    """The data set of a split, of several the first, taken out of what wraps it; empty if none."""
-    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or ConfigDict()
+def first_dataset(cfg: Config) -> ConfigDict:
+    """The test set, of several the first, taken out of what wraps it; empty if there is none."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or ConfigDict()
     while 'dataset' in dataset or 'datasets' in dataset:
         dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
     return dataset

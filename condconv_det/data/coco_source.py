@@ -43,7 +43,9 @@ def read_coco_source(
         raise ValueError(f'{unread[0]}; expected COCO json, or a name that does not end in .json')
     records, seen, named = Records([]), {}, set()
     contents = {path: _mended(path, faults) for path in files}
-    exact = {index.at(entry['file_name']) for data in contents.values() for entry in data['images']}
+    names = (entry['file_name'] for data in contents.values() for entry in data['images'])
+    by_path = {name: index.at(name) for name in names}
+    exact = set(by_path.values())
     for path, data in contents.items():
         of_file = {category['id']: category['name'] for category in data['categories']}
         records.names += [name for name in of_file.values() if name not in records.names]
@@ -51,13 +53,13 @@ def read_coco_source(
         ids = {}
         for entry in data['images']:
             where = f'{path.name}: {entry["file_name"]}'
-            by_path = index.at(entry['file_name'])
-            image = by_path or index.named(entry['file_name'], path)
+            at_path = by_path[entry['file_name']]
+            image = at_path or index.named(entry['file_name'], path)
             named.add(image)
             try:
                 if image is None:
                     raise UnusableImage('missing image', f'none below {index.root}, or several')
-                if seen.get(image) == path or (by_path is None and image in exact):
+                if seen.get(image) == path or (at_path is None and image in exact):
                     raise UnusableImage('file listed twice', 'another entry has it, too')
                 if image in seen:
                     raise ValueError(

@@ -27,16 +27,17 @@ def read_voc_source(
     listed_only &= {'train'} < {lists[path.stem] for path in trees if path.stem in lists}
     names = sorted(set().union(*map(class_names, trees.values())))
     records, seen, unlisted = Records(names), set(), []
-    of_name = defaultdict(list)
+    of_stem = defaultdict(set)
     for path in paths:
-        of_name[path.stem].append(path.relative_to(root))
+        of_stem[path.stem].add(path.relative_to(root))
     for path, tree in trees.items():
-        where = path.relative_to(root).with_suffix('').as_posix()
+        inside = path.relative_to(root)
+        where = inside.with_suffix('').as_posix()
         image = index.of_stem(path) or index.named(text_of(tree, 'filename'), path.parent)
         if image is not None:
-            rivals = {*of_name[image.stem], path.relative_to(root)}
-            if nearest(sorted(rivals), image, root) not in (None, path.relative_to(root)):
-                image = None  # which belongs to another xml
+            owner = nearest([*of_stem[image.stem] | {inside}], image, root)
+            if owner not in (None, inside):
+                image = None
         try:
             if image is None:
                 raise UnusableImage('missing image', f'no image of {path}, or more than one')
