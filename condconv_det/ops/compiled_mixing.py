@@ -6,6 +6,7 @@ bytes take less time than experts in float32 do: docs/deploy.md.
 """
 
 import re
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -95,8 +96,8 @@ def compile_mixing(verbose: bool = False) -> bool:
             from torch.utils.cpp_extension import load_inline  # needs setuptools
 
             load_inline(
-                # that of another PyTorch is of no use
-                re.sub(r'\W', '_', f'{NAME}_{torch.__version__}'),
+                # one of another PyTorch, or of another version of the source, is of no use
+                re.sub(r'\W', '_', f'{NAME}_{torch.__version__}_{crc32(SOURCE.encode()):x}'),
                 SOURCE,
                 extra_cflags=flags,
                 is_python_module=False,
