@@ -11,6 +11,7 @@ warnings, 1 errors, 2 unusable arguments, nothing to check, or a file could not 
 import argparse
 import json
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -108,16 +109,19 @@ def check_output(out: Path, checked: Iterable[Path]) -> None:
 def check(source: Source, decode: bool) -> tuple[list[Fault], dict[str, Any] | None]:
     """Faults, and the mended data if there are any."""
     try:
-        data = read_coco(source.ann_file)
+        data = read_coco(source.ann_file, 'utf-8-sig')
     except ValueError as error:
         return [Fault('not COCO json', 'file', str(error))], None
+    with source.ann_file.open('rb') as file:
+        marked = file.read(len(BOM_UTF8)) == BOM_UTF8
+    faults = [Fault('byte-order mark', 'file', 'its first three bytes')] if marked else []
     found = check_coco(data, source.evaluated, source.classes)
     if source.images is None or any(fault.kind == 'not COCO json' for fault in found.faults):
-        return found.faults, found.mended
+        return faults + found.faults, found.mended
     files = check_images(data, source.images, read_size=decoded_size if decode else loaded_size)
     if files.unusable:
         found = check_coco(data, source.evaluated, source.classes, files.unusable)
-    return found.faults + files.faults, found.mended
+    return faults + found.faults + files.faults, found.mended
 
 
 def report(source: Source, faults: list[Fault], show: int) -> None:

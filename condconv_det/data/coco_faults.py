@@ -24,6 +24,7 @@ _WITH_BOXES = 'left out with its boxes'
 
 KINDS = {
     'not COCO json': Kind('error', 'error', 'does not load'),
+    'byte-order mark': Kind('error', 'error', 'does not load', LEFT_OUT),
     'no usable image': Kind('error', 'error', 'nothing to train on'),
     'image incomplete': Kind(
         'error', 'error', 'KeyError or TypeError on loading, or boxes left out', _WITH_BOXES

@@ -114,6 +114,7 @@ CASES = [
     ('category ids with holes', category(id=3), None),
 ]  # fmt: skip
 CASES_OF_FILES = {
+    'byte-order mark',
     'image file missing',
     'image file broken',
     'image size differs',

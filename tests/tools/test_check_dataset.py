@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pycocotools.coco import COCO
 
 from condconv_det.data.shapes import make_shapes
 
@@ -116,6 +117,15 @@ def test_what_a_person_must_decide_is_not_mended(root, train, check):
     assert check(train, '--fix', root / 'mended.json', '--json', root / 'report.json')[0] == 2
     faults = json.loads((root / 'report.json').read_text())
     assert 'category listed twice' in [fault['kind'] for fault in faults]
+
+
+def test_a_byte_order_mark_is_named_and_mended(root, train, check):
+    train.write_text(train.read_text(), encoding='utf-8-sig')
+    mended = root / 'mended.json'
+    code, out, _ = check(train, '--images', root / 'train', '--fix', mended)
+    assert code == 1 and 'error: byte-order mark: 1' in out and '1 error,' in out
+    assert check(mended)[0] == 0
+    assert len(COCO(mended).imgs) == 8
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"images": 3}', '{"images": [], "a": NaN'])
