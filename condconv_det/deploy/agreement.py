@@ -24,7 +24,7 @@ def agreement(samples: Sequence[BaseDataElement], others: Sequence[BaseDataEleme
             `pred_score`.
 
     Raises:
-        ValueError: the predictions are of another kind.
+        ValueError: the predictions are of another kind, or there are none.
     """
     common = total = 0.0
     for sample, other in zip(samples, others):
@@ -39,7 +39,12 @@ def agreement(samples: Sequence[BaseDataElement], others: Sequence[BaseDataEleme
                 'predictions are compared of detectors of boxes and of classifiers, got those of '
                 f'a network that answers with {", ".join(sample.keys())}'
             )
-    return 2 * common / total if total else 1.0
+    if not total:
+        raise ValueError(
+            f'nothing is found in any of {len(samples)} images, so that detections cannot be '
+            'compared: take images that show objects, or a lower model.test_cfg.score_thr'
+        )
+    return 2 * common / total
 
 
 def raw_maps(model: nn.Module, batch: Mapping[str, Any]) -> list[Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+from numpy import ndarray
 from rich.progress import track
 
 from condconv_det.compat.data_errors import ImageError
@@ -33,7 +34,7 @@ def detect_files(
         max_pixels: a larger image is not read.
 
     Returns:
-        The pictures, and the reason for each image that could not be read.
+        The pictures, and the reason for each image that could not be read, or drawn.
 
     Raises:
         OSError: out_dir cannot be written to.
@@ -57,10 +58,10 @@ def detect_files(
         try:
             image = decode_image(path.read_bytes(), str(path), max_pixels)
             sample = detector.detect(image)
+            drawn = _encode(detector.draw(image, sample, score_thr), picture)
         except (ImageError, OSError, cv2.error) as error:
             failures[path] = str(error)
             continue
-        drawn = detector.draw(image, sample, score_thr)
         height, width = image.shape[:2]
         report = dict(
             image=str(path),
@@ -72,9 +73,17 @@ def detect_files(
         with written_whole(_report_of(picture)) as partial:  # first, for it says whose they are
             partial.write_bytes(json.dumps(report, indent=2).encode())
         with written_whole(picture) as partial:
-            partial.write_bytes(cv2.imencode(picture.suffix, drawn)[1].tobytes())
+            partial.write_bytes(drawn)
         written.append(picture)
     return written, failures
+
+
+def _encode(drawn: ndarray, picture: Path) -> bytes:
+    encoded, content = cv2.imencode(picture.suffix, drawn)
+    if not encoded:
+        height, width = drawn.shape[:2]
+        raise ImageError(f'{picture} of {width}x{height} pixels cannot be a {picture.suffix} file')
+    return content.tobytes()
 
 
 def _report_of(picture: Path) -> Path:

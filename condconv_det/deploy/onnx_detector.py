@@ -25,7 +25,7 @@ class OnnxRunner(Runner):
 
     Raises:
         ImportError: the runtime is missing or too old; nothing is written then.
-        ValueError: the file has another number of classes than the config; else as `OnnxDetector`.
+        ValueError: as `OnnxDetector`.
     """
 
     runtime = 'onnx'
@@ -62,12 +62,13 @@ class OnnxDetector(BaseModel):
 
     Args:
         file: .onnx.
-        test_cfg: the head's, for a file without NMS.
+        test_cfg: the head's. A file with NMS has its own, which must be the same.
         num_classes: of the config, to be compared with the file's.
         runtime: as in `open_onnx`.
 
     Raises:
-        ValueError: the file has other classes; when called, an image is larger than the file's.
+        ValueError: the file has another number of classes, or with NMS another test_cfg; when
+            called, an image is larger than the file's.
         ImportError, FileNotFoundError, ValueError: as in `open_onnx`.
     """
 
@@ -85,7 +86,17 @@ class OnnxDetector(BaseModel):
             raise ValueError(
                 f'{file} has {self.metadata["num_classes"]} classes, the config {num_classes}'
             )
+        own = self.metadata.get('test_cfg', {})  # that of older files is not known
+        for key in own if self.metadata['with_nms'] else ():
+            if own[key] != test_cfg.get(key):
+                raise ValueError(
+                    f'{file} has NMS inside, with {key}={own[key]}; the config has '
+                    f'{test_cfg.get(key)}, which needs a file without --nms, or exported anew'
+                )
         self.test_cfg = test_cfg
+        # as of a detector of mmdet's inferencers; ClassCheckHook compares it with the data set's
+        self.dataset_meta = {'classes': self.metadata['classes']}
+        self.file = file
 
     def forward(
         self, inputs: list[Tensor], data_samples: list[DetDataSample], mode: str = 'predict'
@@ -129,7 +140,7 @@ class OnnxDetector(BaseModel):
         boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
         if labels is not None:
             found = InstanceData(bboxes=boxes, scores=scores, labels=labels)
-            return found[labels >= 0]
+            return self._without_small(found[labels >= 0])
         cfg = self.test_cfg
         levels = zip(*(part.split(self.metadata['level_sizes']) for part in (boxes, scores)))
         kept = []
@@ -138,12 +149,15 @@ class OnnxDetector(BaseModel):
                 level_scores, cfg.get('score_thr', 0), cfg.get('nms_pre', -1), level_boxes
             )
             kept.append(InstanceData(bboxes=box, scores=score, labels=label))
-        found = InstanceData.cat(kept)
-        if cfg.get('min_bbox_size', -1) >= 0:
-            sides = found.bboxes[:, 2:] - found.bboxes[:, :2]
-            found = found[(sides > cfg['min_bbox_size']).all(1)]
+        found = self._without_small(InstanceData.cat(kept))
         if len(found):
             rescored, index = batched_nms(found.bboxes, found.scores, found.labels, cfg['nms'])
             found = found[index]
             found.scores = rescored[:, -1]
         return found[: cfg['max_per_img']]
+
+    def _without_small(self, found: InstanceData) -> InstanceData:
+        least = self.test_cfg.get('min_bbox_size', -1)
+        if least < 0:
+            return found
+        return found[(found.bboxes[:, 2:] - found.bboxes[:, :2] > least).all(1)]

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+import cv2
 from matplotlib.figure import Figure
 from mmdet.structures import DetDataSample
 from numpy import ndarray
@@ -125,7 +126,8 @@ def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uplo
             return [gradio.skip()] * len(outputs)
         try:
             pixels, samples, bars = detect(upload['path'], upload.get('orig_name') or 'upload')
-        except ImageError as error:  # which gradio, if it were raised, would write on every panel
+        # which gradio, if they were raised, would write on every panel, or not name
+        except (ImageError, OSError, cv2.error) as error:
             reason = f'<p role="alert">{escape(str(error))}</p>'
             return [*nothing, gradio.update(value=reason, visible=True)]
         pictures = [
@@ -150,6 +152,7 @@ def _build(gradio: ModuleType, detector: Detector, static: Detector | None, uplo
             pictures = [
                 gradio.Image(
                     label='CondConv' if each.is_routed else 'static',
+                    format='png',  # gradio's own, WebP, ends at 16383 pixels
                     interactive=False,
                     buttons=['download', 'fullscreen'],
                     elem_classes='picture',

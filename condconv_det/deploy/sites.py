@@ -72,9 +72,10 @@ def freeze_sites(
         The figures by group; they are in the checkpoints' meta, too.
 
     Raises:
-        ValueError: the network cannot be frozen; a group has one image, or its frozen network
-            agrees with the routed one by less than the limit; no static config builds the frozen
-            network; two groups' names make one file's; there are no batch norms to renew.
+        ValueError: the network cannot be frozen; a group has one image, or nothing is found in its
+            images, or its frozen network agrees with the routed one by less than the limit; no
+            static config builds the frozen network; two groups' names make one file's; there are
+            no batch norms to renew.
         ImageError: an image cannot be read.
         CheckpointError: the checkpoint is damaged or does not fit the config.
         OSError: there is no such checkpoint, or `out` holds anything or cannot be written.
@@ -96,7 +97,10 @@ def freeze_sites(
             frozen = freeze_routing(model, mean_routing(routing))
             network = _build_static(static_cfg, frozen, images)
             spreads = kernel_spread(model, routing)
-            agreed = agreement(expected, predict(network, images))
+            try:
+                agreed = agreement(expected, predict(network, images))
+            except ValueError as error:
+                raise ValueError(f'site {name}: {error}') from error
             if agreed < limit:
                 widest = max(spreads, key=spreads.__getitem__)
                 refused.append(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 
 from condconv_det.layers import CondConv2d
 from condconv_det.ops import any_batch_conv2d, single_image_conv2d
@@ -164,6 +165,7 @@ def describe(detector: ExportableDetector, classes: Sequence[str] = ()) -> dict[
         num_classes=detector.model.bbox_head.num_classes,
         classes=list(classes),
         with_nms=detector.with_nms,
+        test_cfg=ConfigDict(detector.model.test_cfg).to_dict(),
         level_sizes=detector.level_sizes,
         # as the file takes its channels; normalised, it is what training pads images with
         pad_pixel=pixel[::-1] if preprocessor._channel_conversion else pixel,

@@ -1,12 +1,12 @@
 """A check before the first image that head, config, data and checkpoint are of the same classes."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 
 from condconv_det.analysis.classes import check_classes
 from condconv_det.compat.checkpoints import CheckpointError
@@ -49,13 +49,24 @@ class ClassCheckHook(Hook):
     def _check(self, runner: Runner, dataset: Any) -> None:
         check_classes(runner.model, dataset)
         loaded, self.loaded = self.loaded, {}
+        network = unwrapped(runner.model)
         if loaded:
-            _check_measured(runner, loaded, dataset.metainfo.get('classes') or ())
+            path = runner.cfg.get('load_from')
+            _check_network(network, loaded, path)
+            meta = with_dataset_meta(loaded.get('meta') or {}).get('dataset_meta')
+        else:  # an exported file in the place of a network says it itself
+            path, meta = getattr(network, 'file', None), getattr(network, 'dataset_meta', None)
+        trained = (meta or {}).get('classes') or ()
+        for number, names in enumerate(zip(trained, dataset.metainfo.get('classes') or ())):
+            if names[0] != names[1]:
+                raise CheckpointError(
+                    f'checkpoint {path} was trained for other classes than the data set has: class '
+                    f'{number} is {names[0]!r} there and {names[1]!r} here; to measure it all the '
+                    'same, take ClassCheckHook out of custom_hooks'
+                )
 
 
-def _check_measured(runner: Runner, checkpoint: dict[str, Any], classes: Sequence[str]) -> None:
-    """That a checkpoint is of this network, and of the data set's classes."""
-    network, path = unwrapped(runner.model), runner.cfg.get('load_from')
+def _check_network(network: nn.Module, checkpoint: dict[str, Any], path: str | None) -> None:
     own = network.state_dict()
     given = checkpoint.get('state_dict', checkpoint)
     given = {re.sub(r'^module\.', '', name): value for name, value in given.items()}
@@ -63,12 +74,3 @@ def _check_measured(runner: Runner, checkpoint: dict[str, Any], classes: Sequenc
     measured = {name: value for name, value in given.items() if name in own}
     counts = {name: own[name] for name in own if name.endswith('.num_batches_tracked')}
     check_own(network, {**counts, **measured}, path)
-    meta = with_dataset_meta(checkpoint.get('meta') or {})
-    trained = (meta.get('dataset_meta') or {}).get('classes') or ()
-    for number, names in enumerate(zip(trained, classes)):
-        if names[0] != names[1]:
-            raise CheckpointError(
-                f'checkpoint {path} was trained for other classes than the data set has: class '
-                f'{number} is {names[0]!r} there and {names[1]!r} here; to measure it all the '
-                'same, take ClassCheckHook out of custom_hooks'
-            )

@@ -33,7 +33,6 @@ def found(*detections):
         ([(0, 0.8, 1)], [(4, 0.8, 1)], 0),  # by 6 / 14
         ([(0, 0.8, 1)], [(0, 0.8, 2)], 0),
         ([(0, 0.8, 1)], [], 0),
-        ([], [], 1),
         ([(0, 0.9, 1), (1, 0.5, 1)], [(0, 0.9, 1)], 0.9 / 1.15),  # one partner each
         ([(1, 0.5, 1), (0, 0.9, 1)], [(1, 0.5, 1), (0, 0.9, 1)], 1),
         ([(0, 0.6, 1), (40, 0.2, 3)], [(40, 0.2, 3), (0, 0.6, 1)], 1),
@@ -48,6 +47,11 @@ def test_images_count_by_their_detections_and_stay_apart():
     two, one = found((0, 0.9, 1), (40, 0.9, 1)), found((0, 0.9, 1))
     assert agreement([two, one], [two, found()]) == pytest.approx(3.6 / 4.5)
     assert agreement([one, found()], [found(), one]) == 0
+
+
+def test_images_in_which_nothing_is_found_agree_by_no_figure():
+    with pytest.raises(ValueError, match='nothing is found in any of 2 images'):
+        agreement([found(), found()], [found(), found()])
 
 
 def test_predictions_stay_as_they_are():

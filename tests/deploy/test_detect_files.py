@@ -53,6 +53,14 @@ def test_goes_on_past_a_broken_image_and_reports_it(detector, images, tmp_path):
     assert np.array_equal(cv2.imread(str(written[1])), detector.draw(image, sample, 0.7))
 
 
+def test_goes_on_past_a_picture_that_its_format_does_not_hold(detector, images, tmp_path):
+    wide = images[0].with_name('wide.jpg')  # a PNG by another name
+    wide.write_bytes(cv2.imencode('.png', np.zeros((4, 70000, 3), np.uint8))[1].tobytes())
+    written, failures = detect_files(detector, [wide, images[0]], tmp_path / 'out')
+    assert files_in(tmp_path / 'out') == ['a.png', 'a.png.json'] and len(written) == 1
+    assert failures.keys() == {wide} and '70000x4' in failures[wide]
+
+
 def test_images_are_never_written_over(detector, images):
     before = images[0].read_bytes()
     with pytest.raises(ValueError, match='a.png would be written over an image'):

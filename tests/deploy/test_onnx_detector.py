@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.data.shapes import make_shapes
 from condconv_det.deploy import ExportableDetector, export_detector
 from condconv_det.deploy.runtimes import OpenedFile
@@ -109,6 +110,29 @@ def test_measures_a_file_with_nms_inside_as_pytorch(run_tool, backend):
         for folder in ('pytorch', backend)
     ]
     assert accuracies[0] and accuracies[0] == accuracies[1]
+
+
+def test_a_file_with_nms_finds_nothing_beyond_a_smaller_image(run_tool):
+    scale = 'test_dataloader.dataset.pipeline.1.scale=(80,40)'
+    found = predictions(run_tool, 'nms.onnx', '--backend', 'onnx', '--cfg-options', scale)
+    boxes = torch.cat([each['bboxes'] for each in found.values()])
+    assert len(boxes) and (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+@pytest.mark.parametrize(
+    'option, says',
+    [
+        ('model.test_cfg.score_thr=0.9', 'has NMS inside, with score_thr=.*; the config has 0.9'),
+        ('model.test_cfg.nms.iou_threshold=0.9', 'has NMS inside, with nms='),
+        (
+            "test_dataloader.dataset.metainfo.classes=('star','cross','square','circle','triangle')",
+            "nms.onnx was trained for other classes .* is 'circle' there and 'star' here",
+        ),
+    ],
+)
+def test_what_a_file_with_nms_would_not_do_is_refused(run_tool, option, says):
+    with pytest.raises((SystemExit, ValueError, CheckpointError), match=says):
+        run_tool('test.py', 'config.py', 'nms.onnx', '--backend', 'onnx', '--cfg-options', option)
 
 
 def test_keeps_the_trainings_config_and_its_own_beside_the_log(run_tool):
