@@ -43,17 +43,20 @@ def read_coco_source(
         raise ValueError(f'{unread[0]}; expected COCO json, or a name that does not end in .json')
     records, seen, named = Records([]), {}, set()
     contents = {path: _mended(path, faults) for path in files}
-    names = (entry['file_name'] for data in contents.values() for entry in data['images'])
-    by_path = {name: index.at(name) for name in names}
+    by_path = {
+        (path, entry['file_name']): index.at(entry['file_name'], path)
+        for path, data in contents.items()
+        for entry in data['images']
+    }
     exact = set(by_path.values())
     for path, data in contents.items():
         of_file = {category['id']: category['name'] for category in data['categories']}
         records.names += [name for name in of_file.values() if name not in records.names]
-        split = split_in(Path(path.stem)) or split_in(path.parent.relative_to(root.parent))
+        split = split_in(Path(path.stem)) or split_in(path.relative_to(root.parent))
         ids = {}
         for entry in data['images']:
             where = f'{path.name}: {entry["file_name"]}'
-            at_path = by_path[entry['file_name']]
+            at_path = by_path[path, entry['file_name']]
             image = at_path or index.named(entry['file_name'], path)
             named.add(image)
             try:

@@ -4,9 +4,10 @@ import os
 import re
 from collections import Counter, defaultdict
 from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 from .decode import SUFFIXES
-from .text_files import visible_files
+from .text_files import composed, visible_files
 
 SPLIT_WORDS = {
     **dict.fromkeys(('train', 'training'), 'train'),
@@ -41,11 +42,12 @@ class ImageIndex:
             )
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        self._by_path = {composed(path.as_posix()): path for path in self.paths}
         self._folders: set[str] = set()
         for path in self.paths:
             self._folders.update(path.parent.parts)
-            self._by_name[path.name].append(path)
-            self._by_stem[path.stem].append(path)
+            self._by_name[composed(path.name)].append(path)
+            self._by_stem[composed(path.stem)].append(path)
 
     def named(self, name: str, near: Path) -> Path | None:
         """The image of a name with its ending, which may begin with folders, near a path.
@@ -53,16 +55,26 @@ class ImageIndex:
         Where the last of these folders is there, the image is in it.
         """
         # a Windows path, or a web address with what was asked for
-        path = PurePath(name.replace('\\', '/').partition('?')[0])
+        path = PurePath(composed(name).replace('\\', '/').partition('?')[0])
+        if path.name not in self._by_name:
+            path = PurePath(composed(unquote(str(path))))
         candidates = self._by_name.get(path.name, [])
         if (folder := path.parent.name) in self._folders:
             candidates = [image for image in candidates if folder in image.parent.parts]
         return nearest(candidates, Path(near, path), self.root)
 
-    def at(self, name: str) -> Path | None:
-        """The image of a path, which counts from the folder."""
-        path, root = (Path(os.path.normpath(each)) for each in (self.root / name, self.root))
-        return path.relative_to(root) if path.is_relative_to(root) and path.is_file() else None
+    def at(self, name: str, near: Path | None = None) -> Path | None:
+        """The image of a path, which counts from another file's folder, or else from this one."""
+        root = Path(os.path.normpath(self.root))
+        for base in (self.root,) if near is None else (near.parent, self.root):
+            path = Path(os.path.normpath(base / name))
+            if path.is_relative_to(root):
+                path = path.relative_to(root)
+                if (root / path).is_file():
+                    return path
+                if (found := self._by_path.get(composed(path.as_posix()))) is not None:
+                    return found
+        return None
 
     def listed(self, name: str, near: Path) -> Path | None:
         """The image of a path, which counts from the folder, or else of the same name."""
@@ -70,11 +82,11 @@ class ImageIndex:
 
     def has_stem(self, file: Path) -> bool:
         """Whether an image, or several, have the name of a file but for the ending."""
-        return file.stem in self._by_stem
+        return composed(file.stem) in self._by_stem
 
     def of_stem(self, file: Path) -> Path | None:
         """The image that has the name of a file but for the ending, near that file."""
-        return nearest(self._by_stem.get(file.stem, []), file, self.root)
+        return nearest(self._by_stem.get(composed(file.stem), []), file, self.root)
 
 
 def nearest(candidates: list[Path], file: Path, root: Path) -> Path | None:
@@ -102,8 +114,8 @@ def nearest(candidates: list[Path], file: Path, root: Path) -> Path | None:
 
 
 def split_in(path: PurePath) -> str | None:
-    """'train', 'val' or 'test' if a part of a path says so, the last part first."""
-    for part in reversed(path.parts):
+    """'train', 'val' or 'test' if a folder of a path says so, the last one first, or its name."""
+    for part in (*reversed(path.parts[:-1]), path.name):
         found = {SPLIT_WORDS[w] for w in re.findall('[a-z]+', part.lower()) if w in SPLIT_WORDS}
         if len(found) == 1:
             return found.pop()

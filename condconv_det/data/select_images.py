@@ -21,7 +21,8 @@ def select_images(
 
     Args:
         source: data set with `annotations/{train,val,test}.json` and, beside them, its images.
-        out: folder to make; all but the annotations are links into `source`.
+        out: folder to make; all but the annotations are links into `source`, without the configs of
+            `tools/new_config.py`, which name the annotations there, and what they have trained.
         key: of the images in the json, such as 'domain'.
         values: of this key, such as 'blood'.
         num_train: training images in all; None for all there are.
@@ -52,8 +53,9 @@ def select_images(
             'annotations': [box for box in data['annotations'] if box['image_id'] in kept],
         }
     with folder_written_whole(out) as folder:
+        configs = {path.stem for path in source.glob('*.py')}
         for entry in source.iterdir():
-            if entry.name != 'annotations':
+            if entry.name != 'annotations' and entry.stem not in configs:
                 (folder / entry.name).symlink_to(entry.resolve())
         files = write_splits(folder / 'annotations', splits)
     return {split: out / path.relative_to(folder) for split, path in files.items()}

@@ -1,20 +1,43 @@
 """Text files as people's tools write them, and the files below a folder that are theirs."""
 
-from pathlib import Path
+import os
+import unicodedata
+from pathlib import Path, PurePath
 
 
 def visible_files(root: Path, *patterns: str) -> list[Path]:
-    """The files below a folder that match a pattern of `Path.rglob`, sorted.
+    """The files below a folder, linked folders too, that match a pattern of `PurePath.match`.
 
-    Leaves out what is hidden, or in a hidden folder: macOS puts a `._name` beside a file, Jupyter a
-    copy into `.ipynb_checkpoints`.
+    Sorted; capitals do not matter. Leaves out what is hidden, or in a hidden folder: macOS puts a
+    `._name` beside a file, Jupyter a copy into `.ipynb_checkpoints`. A folder that is there twice
+    counts once, so that a link to a folder above it does no harm.
     """
-    found = {path for pattern in patterns for path in root.rglob(pattern)}
-    return sorted(
-        path
-        for path in found
-        if not any(part.startswith('.') for part in path.relative_to(root).parts)
-    )
+    patterns = tuple(pattern.lower() for pattern in patterns)
+    found, entered = [], set()
+    for folder, inside, names in os.walk(root, followlinks=True):
+        inside[:] = sorted(
+            (name for name in inside if not name.startswith('.')),
+            key=lambda name: (os.path.islink(os.path.join(folder, name)), name),
+        )
+        real = os.path.realpath(folder)
+        if real in entered:
+            inside.clear()
+            continue
+        entered.add(real)
+        for name in names:
+            path = Path(folder, name)
+            lower = PurePath(str(path.relative_to(root)).lower())
+            if not name.startswith('.') and any(map(lower.match, patterns)):
+                found.append(path)
+    return sorted(found)
+
+
+def composed(text: str) -> str:
+    """Text whose letters have their accents in one character, by which names are compared.
+
+    macOS writes `ä` into an archive's names as two, where annotations have one.
+    """
+    return unicodedata.normalize('NFC', text)
 
 
 def read_text(path: Path) -> str:

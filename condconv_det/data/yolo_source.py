@@ -6,7 +6,7 @@ from pathlib import Path
 from .fault import Fault, UnusableImage, counted
 from .image_index import ImageIndex, nearest, split_in
 from .source_records import ReadSize, Records, name_left_out, size_of
-from .text_files import visible_files
+from .text_files import composed, visible_files
 from .yolo import has_labels, numbers_in_use, read_labels, read_names, read_yamls
 from .yolo_splits import read_splits
 
@@ -37,7 +37,7 @@ def read_yolo_source(
         names = _checked_names(root, classes, numbers_in_use(filter(index.has_stem, files)))
     labels: dict[str, list[Path]] = {}
     for path in files:
-        labels.setdefault(path.stem, []).append(path.relative_to(root))
+        labels.setdefault(composed(path.stem), []).append(path.relative_to(root))
     lists = read_splits(root, index, faults) if listed_only else {}
     listed_only &= {'train'} < set(lists.values())
     keypoints = any('kpt_shape' in content for _, content in read_yamls(root))
@@ -47,7 +47,7 @@ def read_yolo_source(
             unlisted.append(image.as_posix())
             continue
         where = image.with_suffix('').as_posix()
-        candidates = labels.get(image.stem, [])
+        candidates = labels.get(composed(image.stem), [])
         label = nearest(candidates, image, root)
         try:
             size = size_of(index.root / image, read_size)

@@ -4,7 +4,9 @@ Paths are relative to what Ultralytics has them relative to (`check_det_dataset`
 folder of data sets and the working folder.
 """
 
+import os
 from pathlib import Path
+from typing import Any
 
 from .coco_files import SPLITS
 from .fault import Fault, counted
@@ -47,12 +49,13 @@ def _entries(root: Path, index: ImageIndex) -> dict[str, list[tuple[str, list[Pa
     for path, content in read_yamls(root):
         if not isinstance(content.get('train'), (str, list)):
             continue
-        bases = [path.parent / str(content.get('path') or ''), path.parent, index.root]
+        top = _with_slashes(content.get('path') or '')
+        bases = [path.parent / top, path.parent, index.root]
         for key, value in content.items():
             if key in SPLIT_WORDS and value:
                 values = value if isinstance(value, list) else [value]
                 found = entries.setdefault(SPLIT_WORDS[key], [])
-                found += [(str(entry), bases) for entry in values]
+                found += [(_with_slashes(entry), bases) for entry in values]
     if entries:
         return entries
     for path in visible_files(root, '*.txt'):
@@ -62,20 +65,25 @@ def _entries(root: Path, index: ImageIndex) -> dict[str, list[tuple[str, list[Pa
     return entries
 
 
+def _with_slashes(path: Any) -> str:
+    """A path as text, if it was written on Windows, too."""
+    return str(path).replace('\\', '/')
+
+
 def _images(entry: str, bases: list[Path], index: ImageIndex, faults: list[Fault]) -> list[Path]:
     """The images in a folder, or those that a list names.
 
     Raises:
         ValueError: there are none, or the list is not UTF-8.
     """
-    top = index.root.resolve()
+    top = os.path.abspath(index.root)  # and not resolved, for folders in it may be links
     # of Roboflow's `../train/images` the dots lead too far
     for name in (entry, entry.removeprefix('../')):
-        for path in ((base / name).resolve() for base in bases):
+        for path in (Path(os.path.abspath(base / name)) for base in bases):
             if path.is_file():
                 found = _listed(path, index, faults)
             else:
-                found = [image for image in index.paths if (top / image).is_relative_to(path)]
+                found = [image for image in index.paths if Path(top, image).is_relative_to(path)]
             if found:
                 return found
     raise ValueError(f'{entry} has no image')

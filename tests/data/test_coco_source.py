@@ -142,3 +142,41 @@ def test_a_path_with_dots_is_the_image_that_it_leads_to(files):
     files.coco('all.json', {'images/../images/a.jpg': ['cat']}, ['cat'])
     source = read(files)
     assert boxes(source) == [('images/a.jpg', 'cat')] and source.faults == []
+
+
+def test_a_path_counts_from_the_json_before_it_does_from_the_folder(files):
+    for path in ('1.jpg', 'train/1.jpg', 'valid/1.jpg'):
+        files.image(path)
+    files.coco('train/_annotations.coco.json', {'1.jpg': ['cat']}, ['cat', 'dog'])
+    files.coco('valid/_annotations.coco.json', {'1.jpg': ['dog']}, ['cat', 'dog'])
+    source = read(files)
+    assert boxes(source) == [('train/1.jpg', 'cat'), ('valid/1.jpg', 'dog')]
+    assert splits(source) == {'train/1.jpg': 'train', 'valid/1.jpg': 'val'}
+    assert kinds(source) == ['image in no json']
+
+
+@pytest.mark.parametrize(
+    'file, name',
+    [
+        ('a b#1.jpg', 'https://somewhere.org/x/a%20b%231.jpg?raw=1'),
+        ('images/a b.jpg', 'images/a%20b.jpg'),
+        ('100%25.jpg', '100%25.jpg'),
+        ('Ka\u0308se.jpg', 'K\u00e4se.jpg'),  # as macOS packs it
+        ('images/Ka\u0308se.jpg', 'images/K\u00e4se.jpg'),
+        ('K\u00e4se.jpg', 'Ka\u0308se.jpg'),
+    ],
+)
+def test_names_of_web_addresses_and_of_macos_find_their_image(files, file, name):
+    files.image(file)
+    files.coco('boxes.json', {name: ['cat']}, ['cat'])
+    source = read(files)
+    assert boxes(source) == [(file, 'cat')] and not source.faults
+
+
+def test_images_in_a_linked_folder_are_found_once(files):
+    files.image('photos/1.jpg')
+    files.coco('data/train.json', {'1.jpg': ['cat']}, ['cat'])
+    (files.root / 'data/images').symlink_to(files.root / 'photos')
+    (files.root / 'photos/above').symlink_to(files.root / 'photos')
+    source = read(files, 'data', images='data')
+    assert boxes(source) == [('images/1.jpg', 'cat')] and not source.faults

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from mmdet.datasets import CocoDataset
@@ -52,6 +53,18 @@ def test_seeds_draw_other_images(shapes, tmp_path):
         for seed in range(5)
     }
     assert len(drawn) > 1
+
+
+def test_configs_of_the_whole_set_and_what_they_trained_stay_with_it(shapes, tmp_path):
+    source = tmp_path / 'mine'
+    shutil.copytree(shapes, source)
+    (source / 'ssd300_mine.py').touch()
+    (source / 'ssd300_mine').mkdir()
+    select_images(source, tmp_path / 'out', 'domain', ['fog'], None, 0)
+    left = {path.name for path in source.iterdir()} - {path.name for path in shapes.iterdir()}
+    assert left == {'ssd300_mine.py', 'ssd300_mine'}
+    found = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert found == {path.name for path in source.iterdir()} - left
 
 
 def test_mmdet_reads_what_is_written(shapes, tmp_path):

@@ -73,13 +73,52 @@ def test_an_image_without_xml_is_named_and_one_of_a_broken_xml_counted_once(file
 def test_lists_that_name_none_of_the_images_are_named(files):
     files.image('a.jpg')
     files.voc('a.xml', 'cat')
-    files.write('ImageSets/Main/train.txt', 'a.jpg\nb.jpg\n')
-    files.write('ImageSets/Main/val.txt', 'c.jpg\n')
+    files.write('ImageSets/Main/train.txt', 'b.jpg\nc.jpg\n')
+    files.write('ImageSets/Main/val.txt', 'd.jpg\n')
     source = read(files)
     assert boxes(source) == [('a.jpg', 'cat')]
     assert list(map(str, source.faults)) == [
-        'source: missing xml: 3 names in ImageSets/Main have none, the first a.jpg'
+        'source: missing xml: 3 names in ImageSets/Main have none, the first b.jpg',
+        'source: splits not kept: no name in ImageSets/Main has an xml; all images are dealt out '
+        'anew',
     ]
+
+
+def test_lists_may_have_folders_and_endings(files):
+    for name in ('a', 'b'):
+        files.image(f'{name}.JPG')
+        files.voc(f'{name}.XML', 'cat')
+    files.write('ImageSets/Main/train.txt', 'JPEGImages\\a.JPG\n')
+    files.write('ImageSets/Main/val.txt', 'images/b.jpg 1\n')
+    source = read(files)
+    assert splits(source) == {'a.JPG': 'train', 'b.JPG': 'val'} and source.faults == []
+
+
+def test_sets_side_by_side_have_lists_of_their_own(files):
+    for year, first, second in (('VOC2007', 'train', 'val'), ('VOC2012', 'val', 'train')):
+        for name, split in (('1', first), ('2', second)):
+            files.image(f'{year}/JPEGImages/{name}.jpg')
+            files.voc(f'{year}/Annotations/{name}.xml', 'cat')
+            files.write(f'{year}/ImageSets/Main/{split}.txt', name)
+    source = read(files)
+    assert source.faults == [] and splits(source) == {
+        'VOC2007/JPEGImages/1.jpg': 'train',
+        'VOC2007/JPEGImages/2.jpg': 'val',
+        'VOC2012/JPEGImages/1.jpg': 'val',
+        'VOC2012/JPEGImages/2.jpg': 'train',
+    }
+
+
+def test_folders_say_the_split_before_names_do(files):
+    for path in ('train/test 1', 'valid/train 2', 'test/rail 3', 'test rail 4'):
+        files.image(f'{path}.jpg')
+        files.voc(f'{path}.xml', 'cat')
+    assert splits(read(files)) == {
+        'train/test 1.jpg': 'train',
+        'valid/train 2.jpg': 'val',
+        'test/rail 3.jpg': 'test',
+        'test rail 4.jpg': 'test',
+    }
 
 
 def test_nor_is_one_of_another_size_than_its_xml_says_used(files):

@@ -141,3 +141,11 @@ def test_images_of_one_name_at_two_depths_have_the_labels_at_theirs(files):
         files.yolo(f'labels/{folder}7.txt', label)
     files.write('classes.txt', 'cat\ndog')
     assert boxes(read(files)) == [('images/7.jpg', 'cat'), ('images/a/7.jpg', 'dog')]
+
+
+def test_accents_of_macos_and_endings_in_capitals_do_not_part_labels_from_images(files):
+    files.image('Ka\u0308se.jpg')
+    files.yolo('K\u00e4se.TXT', 0)
+    files.write('classes.txt', 'cat')
+    source = read(files)
+    assert boxes(source) == [('Ka\u0308se.jpg', 'cat')] and not source.faults

@@ -33,6 +33,7 @@ def read(files):
         'path: ../datasets/source\ntrain: ./images/a/\nval: images/b',
         'path: /content/source\ntrain: ../images/a\nval: ../images/b',
         'train: [images/a/1.txt, lists/2.txt]\nval: images/b',
+        r'train: images\a' '\n' r'val: images\b',
     ],
 )
 def test_data_yaml_names_folders_and_lists(files, read, yaml):
