@@ -15,6 +15,7 @@ from torch.torch_version import TorchVersion
 from .tracing import is_compiling
 
 NAME = 'condconv_det_mixing'
+MIN_TORCH = '2.6'
 SOURCE = r"""
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -81,18 +82,20 @@ def compile_mixing(verbose: bool = False) -> bool:
     without them all is computed as before.
 
     Args:
-        verbose: show what the compiler says.
+        verbose: show what the compiler says, and raise what would make it False.
 
     Returns:
         Whether the operator is in use.
     """
     global operator
-    if operator is None and TorchVersion(torch.__version__) >= '2.6':
+    if operator is None:
         # openmp's calls go to the library that PyTorch has loaded
         flags = ['-O3', '-fopenmp']
         if torch.backends.cpu.get_cpu_capability() in ('AVX2', 'AVX512'):
             flags += ['-mavx2', '-mfma', '-mf16c', '-DCPU_CAPABILITY_AVX2', '-DCPU_CAPABILITY=AVX2']
         try:
+            if TorchVersion(torch.__version__) < MIN_TORCH:
+                raise ImportError(f'needs torch >= {MIN_TORCH}, this is {torch.__version__}')
             from torch.utils.cpp_extension import load_inline  # needs setuptools
 
             load_inline(

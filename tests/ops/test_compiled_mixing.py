@@ -7,6 +7,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from condconv_det.deploy import cast_experts, compile_mixing
 from condconv_det.layers import CondConv2d, CondLinear
@@ -15,6 +16,10 @@ from condconv_det.ops import cond_conv2d, mix_kernels
 MODULE = import_module('condconv_det.ops.compiled_mixing')
 builds = pytest.mark.skipif(
     not (shutil.which('c++') and shutil.which('ninja')), reason='needs a C++ compiler and ninja'
+)
+
+new_torch = pytest.mark.skipif(
+    TorchVersion(torch.__version__) < MODULE.MIN_TORCH, reason=f'needs torch {MODULE.MIN_TORCH}'
 )
 
 
@@ -107,6 +112,14 @@ def test_all_else_is_computed_as_before(calls):
     assert calls == []
 
 
+def test_an_older_torch_is_named(monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.5.1')
+    assert not compile_mixing()
+    with pytest.raises(ImportError, match='needs torch >= 2.6, this is 2.5.1'):
+        compile_mixing(verbose=True)
+
+
+@new_torch
 @pytest.mark.parametrize('error', [RuntimeError, OSError])
 def test_where_it_cannot_be_built_nothing_changes(monkeypatch, error):
     def fail(*args, **kwargs):
@@ -120,6 +133,7 @@ def test_where_it_cannot_be_built_nothing_changes(monkeypatch, error):
         compile_mixing(verbose=True)
 
 
+@new_torch
 def test_without_setuptools_nothing_changes(monkeypatch):
     monkeypatch.setitem(sys.modules, 'setuptools', None)
     monkeypatch.delitem(sys.modules, 'torch.utils.cpp_extension', raising=False)
