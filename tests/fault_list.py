@@ -127,7 +127,7 @@ TEXT = r"""
 @ heads/ssd_head.py | dropped step | boxes are not decoded for a loss of boxes
 -         if self.reg_decoded_bbox:
 -             bbox_pred = self.bbox_coder.decode(anchor, bbox_pred)
-@ heads/routed_head.py | dropped check | a second init_weights starts routers again
+@ heads/routed_head.py | dropped check | a second init_weights starts trained predictors again
 - if self.is_init or any(
 + if any(
 @ heads/retina_head.py | dropped check | cond_cfg.parts may be empty

@@ -3,13 +3,12 @@
 from mmengine.model import BaseModule, PretrainedInit
 
 from condconv_det.layers.expert_start import expert_samples, start_changed_experts
-from condconv_det.layers.router import Router
 
 PRETRAINED = ('Pretrained', PretrainedInit)
 
 
 class RoutedHead(BaseModule):
-    """Starts a head once, and its routers as routers; mixed in before the static head's class.
+    """Starts a head once; mixed in before the static head's class.
 
     Weights of an `init_cfg` of type 'Pretrained' and those of an earlier start stay as they are.
     """
@@ -26,7 +25,3 @@ class RoutedHead(BaseModule):
 
     def finish_start(self) -> None:
         """What is left to do after the initialisers of mmdet's head, which do not know experts."""
-        # an initialiser of layer='Linear', or one that names a routed layer, meets its router, too
-        for layer in self.modules():
-            if isinstance(layer, Router):
-                layer.reset_parameters()

@@ -90,7 +90,6 @@ class CondConvSSDHead(RoutedHead, SSDHead):
                 )
 
     def finish_start(self) -> None:
-        super().finish_start()
         if self.use_sigmoid_cls:
             for branch in self.cls_convs:
                 branch[-1].bias.data.fill_(bias_init_with_prob(self.prior_prob))

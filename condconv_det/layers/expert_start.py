@@ -5,7 +5,10 @@ times the plain deviation. Started as one kernel, they mix to a plain layer's ke
 as those of a static checkpoint, see `static_weights`.
 """
 
+import sys
 import zlib
+from contextlib import ExitStack
+from copy import deepcopy
 from functools import wraps
 from types import ModuleType
 from typing import Any
@@ -16,6 +19,7 @@ from torch import nn
 from condconv_det.compat.after_import import after_import
 
 from .expert_fans import expert_fans
+from .router import Router
 from .static_weights import split_kernel
 
 STARTS = ('paper', 'one-kernel')
@@ -83,9 +87,33 @@ def _mend(cls: type) -> None:
 
 
 def _mend_initialize(weight_init: ModuleType) -> None:
-    weight_init.initialize = expert_fans()(weight_init.initialize)
+    initialize = weight_init.initialize
+
+    @wraps(initialize)
+    def initialize_all_but_routers(module: nn.Module, init_cfg: dict | list[dict]) -> None:
+        # an initialiser of layer='Linear', or one that names a routed layer, meets its router, too
+        routers = [layer for layer in module.modules() if isinstance(layer, Router)]
+        starts = {router: deepcopy(router.state_dict()) for router in routers}
+
+        def keep_loaded(router: nn.Module, _: Any) -> None:
+            starts.pop(router, None)
+
+        with expert_fans(), ExitStack() as hooks:
+            for router in routers:
+                hooks.enter_context(router.register_load_state_dict_post_hook(keep_loaded))
+            initialize(module, init_cfg)
+        for router, start in starts.items():
+            router.load_state_dict(start)
+
+    weight_init.initialize = initialize_all_but_routers
+
+
+def _mend_base_module(base_module: ModuleType) -> None:
+    # imported before this package, it has the plain one
+    base_module.initialize = sys.modules['mmengine.model.weight_init'].initialize
+    _mend(base_module.BaseModule)
 
 
 after_import('mmengine.model.weight_init', _mend_initialize)
-after_import('mmengine.model.base_module', lambda module: _mend(module.BaseModule))
+after_import('mmengine.model.base_module', _mend_base_module)
 after_import('mmcv.cnn.bricks.conv_module', lambda module: _mend(module.ConvModule))

@@ -21,12 +21,13 @@ INITIALISERS = {
     'constant': dict(type='Constant', val=0.5),
     "the layer's own": None,
 }
+LAYERS = dict(layer=['Conv2d', 'Linear'])
 ONE_KERNEL = dict(num_experts=8, init='one-kernel')
 
 
 class Twins(BaseModule):
     def __init__(self, init_cfg, activation):
-        super().__init__(None if init_cfg is None else dict(init_cfg, layer=['Conv2d', 'Linear']))
+        super().__init__(None if init_cfg is None else dict(LAYERS, **init_cfg))
         routed = dict(num_experts=8, routing=dict(activation=activation), init='one-kernel')
         self.conv, self.plain_conv = CondConv2d(64, 96, 3, **routed), nn.Conv2d(64, 96, 3)
         self.linear, self.plain_linear = CondLinear(256, 200, **routed), nn.Linear(256, 200)
@@ -130,13 +131,47 @@ def test_a_training_from_scratch_starts_so_and_one_from_a_checkpoint_as_that_say
     assert not starts_as_one_kernel(loaded.head)
 
 
+@pytest.mark.parametrize(
+    'init_cfg',
+    [
+        dict(type='Kaiming'),  # of both, as mmdet's GridHead
+        dict(type='Constant', layer='Conv2d', val=0, bias=3, override=dict(name='linear')),
+    ],
+)
+def test_routers_start_as_routers_whatever_initialises_their_layers(init_cfg):
+    twins = Twins(init_cfg, 'sigmoid')
+    before = twins.linear.weight.clone()
+    twins.init_weights()
+    assert not torch.equal(twins.linear.weight, before)
+    for layer in (twins.conv, twins.linear):
+        fc = layer.router.fc
+        glorot = (6 / (fc.in_features + fc.out_features)) ** 0.5
+        assert 0.9 * glorot < fc.weight.abs().max() <= glorot
+        assert not fc.bias.any()
+
+
+def test_a_router_takes_what_a_network_of_ones_own_gives_it():
+    class Own(BaseModule):
+        def init_weights(self):
+            super().init_weights()
+            nn.init.constant_(self.conv.router.fc.bias, 2.0)
+
+    network = BaseModule(dict(LAYERS, type='Kaiming'))
+    network.part = Own()
+    network.part.conv = CondConv2d(3, 16, 3, num_experts=8)
+    network.init_weights()
+    assert torch.equal(network.part.conv.router.fc.bias, torch.full((8,), 2.0))
+
+
 def test_a_pretrained_part_keeps_its_weights(tmp_path):
     pretrained = BaseModule()
     pretrained.conv = CondConv2d(3, 16, 3, num_experts=8)
+    nn.init.constant_(pretrained.conv.router.fc.bias, 2.0)
     torch.save(dict(state_dict=pretrained.state_dict()), tmp_path / 'backbone.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
     network = train(Network(init_cfg), tmp_path / 'work')
-    assert torch.equal(network.backbone.conv.weight, pretrained.conv.weight)
+    for key, value in pretrained.state_dict().items():
+        assert torch.equal(network.backbone.state_dict()[key], value)
     assert starts_as_one_kernel(network.head)
 
 
