@@ -83,13 +83,10 @@ class CondCfg:
 
     def conv(self, conv: nn.Conv2d, own_router: bool) -> CondConv2d:
         """The routed layer for a plain one's place."""
-        routing = self.routing if own_router else None
-        routed = CondConv2d.from_conv(conv, self.num_experts, routing, self.init)
-        activation = self.routing.get('activation', OWN_ROUTER['activation'])
-        if routed.activation != activation:
-            routed.activation = activation
-            routed.reset_parameters()
-        return routed
+        if own_router:
+            return CondConv2d.from_conv(conv, self.num_experts, self.routing, self.init)
+        activation = self.routing.get('activation')
+        return CondConv2d.from_conv(conv, self.num_experts, None, self.init, activation)
 
 
 def parse_head_cond_cfg(cond_cfg: dict | None) -> dict | None:

@@ -8,7 +8,7 @@ from condconv_det.ops import cond_conv2d, same_padding
 
 from .expert_fans import expert_fans, mark_expert_axis
 from .expert_start import check_init, keep_experts, start_experts
-from .router import Router, check_num_experts, check_routing
+from .router import Router, check_activation, check_num_experts, check_routing
 from .static_weights import load_kernel, load_router
 
 OWN_ROUTER = dict(activation='sigmoid')
@@ -27,6 +27,7 @@ class CondConv2d(nn.Conv2d):
         num_experts: E, at least 1.
         routing: arguments of the layer's own `Router`; None if routing weights come with each call.
         init: where experts start, one by one ('paper') or as 'one-kernel', see `expert_start`.
+        activation: that of the `Router` whose weights come with each call; 'sigmoid' by default.
 
     A state dict with a plain kernel loads as experts that mix to it, see `static_weights`.
 
@@ -58,11 +59,19 @@ class CondConv2d(nn.Conv2d):
         num_experts: int,
         routing: dict | None = OWN_ROUTER,
         init: str = 'paper',
+        activation: str | None = None,
     ) -> None:
         check_num_experts(num_experts)
         check_init('init', init)
         if routing is not None:
             check_routing('routing', routing)
+        if activation is not None:
+            check_activation(activation)
+            if routing is not None:
+                raise ValueError(
+                    f'activation is of a router outside the layer, with routing=None: '
+                    f'write routing=dict(activation={activation!r}), got routing={routing}'
+                )
         if isinstance(padding, str) and padding not in ('same', 'valid'):
             raise ValueError(
                 f"padding must be an integer, a pair, 'same' or 'valid', got {padding!r}"
@@ -87,7 +96,7 @@ class CondConv2d(nn.Conv2d):
         self.weight = mark_expert_axis(nn.Parameter(experts))
         self.init = init
         # of whichever router mixes the experts
-        self.activation = (routing or {}).get('activation', OWN_ROUTER['activation'])
+        self.activation = activation or (routing or {}).get('activation', OWN_ROUTER['activation'])
         self.reset_parameters()
         self.router = None
         if routing is not None:
@@ -106,6 +115,7 @@ class CondConv2d(nn.Conv2d):
         num_experts: int,
         routing: dict | None = OWN_ROUTER,
         init: str = 'paper',
+        activation: str | None = None,
     ) -> 'CondConv2d':
         """A routed layer for the place of a plain one: its geometry, with weights of its own.
 
@@ -132,6 +142,7 @@ class CondConv2d(nn.Conv2d):
             num_experts=num_experts,
             routing=routing,
             init=init,
+            activation=activation,
         )
 
     def forward(self, x: Tensor, routing: Tensor | None = None) -> Tensor:

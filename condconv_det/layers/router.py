@@ -54,8 +54,7 @@ class Router(nn.Module):
     ) -> None:
         super().__init__()
         check_num_experts(num_experts)
-        if activation not in ACTIVATIONS:
-            raise ValueError(f'activation must be one of {ACTIVATIONS}, got {activation!r}')
+        check_activation(activation)
         if not temperature > 0:
             raise ValueError(f'temperature must be above 0, got {temperature}')
         if hidden_channels is not None and hidden_channels < 1:
@@ -116,6 +115,12 @@ def check_num_experts(num_experts: int) -> None:
     """Raises ValueError unless num_experts is an integer of at least 1."""
     if not isinstance(num_experts, int) or isinstance(num_experts, bool) or num_experts < 1:
         raise ValueError(f'num_experts must be an integer of at least 1, got {num_experts!r}')
+
+
+def check_activation(activation: str) -> None:
+    """Raises ValueError unless a router can have the activation."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f'activation must be one of {ACTIVATIONS}, got {activation!r}')
 
 
 def check_keys(name: str, given: dict, known: list[str], required: list[str]) -> None:

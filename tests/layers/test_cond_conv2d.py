@@ -32,6 +32,14 @@ def test_without_router_it_asks_for_routing_weights():
         layer(torch.randn(3, 6, 7, 7))
 
 
+def test_a_bad_activation_and_one_beside_a_router_of_its_own_are_named():
+    with pytest.raises(ValueError, match="activation must be one of .* got 'tanh'"):
+        CondConv2d(6, 8, 1, num_experts=4, routing=None, activation='tanh')
+    for routing in ({}, dict(activation='sigmoid')):
+        with pytest.raises(ValueError, match=r"write routing=dict\(activation='softmax'"):
+            CondConv2d(6, 8, 1, num_experts=4, routing=routing, activation='softmax')
+
+
 @pytest.mark.parametrize('padding_mode', ['zeros', 'reflect', 'replicate', 'circular'])
 @pytest.mark.parametrize('padding', [1, (1, 2), 'same', 'valid'])
 def test_pads_as_a_plain_convolution_does(padding, padding_mode):

@@ -6,7 +6,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.layers import CondConv2d, CondLinear, RoutedBlock
+from condconv_det.layers import CondConv2d, CondLinear, RoutedBlock, Router
 from condconv_det.layers.cond_cfg import CondCfg
 
 LOADERS = {
@@ -66,6 +66,16 @@ def test_a_kernel_in_half_precision_is_split_in_the_networks(dtype):
     static, routed = nn.Conv2d(16, 32, 3).to(dtype), CondConv2d(16, 32, 3, num_experts=8)
     routed.load_state_dict(static.state_dict())
     torch.testing.assert_close(0.5 * routed.weight.sum(0), static.weight.float())
+
+
+@pytest.mark.parametrize('activation', ['sigmoid', 'softmax'])
+def test_experts_of_a_router_outside_mix_to_the_kernel(activation):
+    static, router = nn.Conv2d(3, 4, 3), Router(3, 4, activation)
+    routed = CondConv2d(3, 4, 3, num_experts=4, routing=None, activation=activation)
+    routed.load_state_dict(static.state_dict())
+    nn.init.zeros_(router.fc.weight)
+    x = torch.randn(2, 3, 5, 5)
+    torch.testing.assert_close(routed(x, router(x)), static(x), rtol=1e-4, atol=1e-5)
 
 
 def test_every_process_loads_the_same_experts():
