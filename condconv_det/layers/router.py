@@ -4,6 +4,7 @@ import inspect
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
 from condconv_det.ops.autocast import without_autocast
@@ -76,6 +77,11 @@ class Router(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, previous: Tensor | None = None) -> Tensor:
+        if isinstance(x, Proxy):
+            raise ValueError(
+                'torch.fx cannot trace routed layers: leave out efficient_conv_bn_eval, '
+                'or list parts without experts in it'
+            )
         if x.dim() not in (2, 4) or x.shape[1] != self.in_channels:
             raise ValueError(
                 f'x must be [B, C, H, W] or [B, C] with C = {self.in_channels} channels, '

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from mmengine.model.efficient_conv_bn_eval import turn_on_efficient_conv_bn_eval
+from torch import nn
 from torch.nn import functional as F
 
 from condconv_det import Router
+from condconv_det.backbones import CondConvResNet
 
 
 def test_is_pool_linear_sigmoid():
@@ -41,6 +44,19 @@ def test_pooled_features_need_no_pooling():
     router = Router(6, 4)
     x = torch.randn(3, 6, 5, 7)
     torch.testing.assert_close(router(x.mean((2, 3))), router(x))
+
+
+@pytest.mark.parametrize(
+    'switch',
+    [
+        dict(cond_cfg=dict(num_experts=2, share='block')),
+        dict(conv_cfg=dict(type='CondConv2d', num_experts=2)),
+    ],
+)
+def test_the_runners_efficient_conv_bn_eval_is_refused_by_name(switch):
+    network = nn.ModuleDict(dict(backbone=CondConvResNet(18, base_channels=8, **switch)))
+    with pytest.raises(ValueError, match='leave out efficient_conv_bn_eval, or list parts without'):
+        turn_on_efficient_conv_bn_eval(network, ['backbone'])
 
 
 def test_starts_near_a_half():
