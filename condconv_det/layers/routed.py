@@ -26,6 +26,8 @@ from .static_weights import load_router
 Routed = tuple[Tensor, Tensor | None]
 # What a block or a row of them returns: the features alone where no routing weights are in force.
 MaybeRouted = Tensor | tuple[Tensor, Tensor]
+# where mmdet's `Bottleneck` lists what is plugged into it, which may be a `ConvModule`
+PLUGIN_NAMES = tuple(f'after_conv{position}_plugin_names' for position in (1, 2, 3))
 
 
 def run_routed(layer: nn.Module, x: Tensor, routing: Tensor | None) -> Routed:
@@ -154,7 +156,10 @@ def _keeping_statistics(block: nn.Module) -> Iterator[None]:
 
 def _convolutions(block: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
     """A block's own convolutions; not those inside squeeze-and-excitation and other plugins."""
+    plugins = [plugin for names in PLUGIN_NAMES for plugin in getattr(block, names, ())]
     for name, child in block.named_children():
+        if name in plugins:
+            continue
         if isinstance(child, nn.Conv2d):
             yield block, name, child
         elif isinstance(child, ConvModule | nn.Sequential):

@@ -51,6 +51,19 @@ def test_the_last_three_blocks_are_routed_downsampling_too(depth, per_block):
     )
 
 
+@pytest.mark.parametrize('share', ['layer', 'block'])
+@pytest.mark.parametrize('position', ['after_conv1', 'after_conv2', 'after_conv3'])
+def test_plugins_stay_plain(position, share):
+    out_channels = 512 if position == 'after_conv3' else 128
+    plugin = dict(type='ConvModule', out_channels=out_channels, kernel_size=1)
+    plugins = [dict(cfg=plugin, stages=(False, False, False, True), position=position)]
+    cond_cfg = dict(num_experts=2, share=share)
+    model = CondConvResNet(50, base_channels=16, plugins=plugins, cond_cfg=cond_cfg)
+    routed = [name for name, layer in model.named_modules() if isinstance(layer, CondConv2d)]
+    assert len(routed) == 10 and not any('conv_block' in name for name in routed)
+    assert model(torch.randn(2, 3, 64, 64))[-1].shape == (2, 512, 2, 2)
+
+
 @pytest.mark.parametrize('zero_init_residual', [True, False])
 @pytest.mark.parametrize('depth, last_norm', [(18, 'bn2'), (50, 'bn3')])
 def test_residual_branches_start_at_zero_as_in_mmdet(depth, last_norm, zero_init_residual):
