@@ -184,10 +184,12 @@ def route_blocks(
         ValueError: `cond_cfg` has an unknown key or a value out of range.
 
     Warns:
-        UserWarning: a routed block is frozen, so that its experts would never train.
+        UserWarning: a routed block, or a layer routed by `conv_cfg`, is frozen, so that its experts
+            would never train.
     """
     cond = CondCfg.parse(cond_cfg, len(blocks), default_start, default_share)
     if cond is None:
+        _warn_of_frozen_layers(network)
         return
     routed = blocks[cond.start - 1 :]
     frozen = [block for block in routed if not any(p.requires_grad for p in block.parameters())]
@@ -206,4 +208,20 @@ def route_blocks(
             f'blocks {cond.start} to {last}: their experts and routers never train; '
             f'freeze fewer stages or set cond_cfg.start to {last + 1}',
             stacklevel=3,
+        )
+
+
+def _warn_of_frozen_layers(network: nn.Module) -> None:
+    """Those that `conv_cfg` has routed."""
+    frozen = [
+        name
+        for name, layer in network.named_modules()
+        if isinstance(layer, CondConv2d) and not layer.weight.requires_grad
+    ]
+    if frozen:
+        warnings.warn(
+            f'{type(network).__name__}: frozen_stages={network.frozen_stages} freezes routed '
+            f'layers {frozen[0]} to {frozen[-1]}: their experts and routers never train; '
+            f'freeze fewer stages',
+            stacklevel=4,
         )

@@ -255,6 +255,24 @@ def test_freezing_routed_blocks_warns_that_they_never_train(name):
         build(name, cond_cfg=E4, frozen_stages=ROUTED_STAGE.get(name, 5))
 
 
+@pytest.mark.parametrize(
+    'name, layers',
+    [
+        ('CondConvMobileNetV2', 'conv1.conv to layer5.'),
+        ('CondConvEfficientNet', 'layers.0.conv to layers.4.'),
+        ('CondConvResNet', 'conv1 to layer4.1.conv2'),
+    ],
+)
+def test_freezing_layers_that_conv_cfg_routes_warns_too(name, layers):
+    conv_cfg = dict(E4, type='CondConv2d')
+    says = f'{name}.*routed layers {layers}.*: their experts and routers never train'
+    with pytest.warns(UserWarning, match=says):
+        build(name, conv_cfg=conv_cfg, frozen_stages=ROUTED_STAGE.get(name, 5))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', '.*never train')
+        build(name, conv_cfg=conv_cfg)
+
+
 @every_backbone
 @pytest.mark.filterwarnings('ignore:.*never train')
 def test_what_is_frozen_is_so_before_training_starts(name):
