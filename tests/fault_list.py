@@ -240,8 +240,8 @@ TEXT = r"""
 - if _is_linear(conv) and _is_fixed(norm) and holders[conv] == 1:
 + if _is_linear(conv) and _is_fixed(norm):
 @ deploy/onnx_detector.py | off-by-one | the first class is thrown away as padding
-- return found[labels >= 0]
-+ return found[labels > 0]
+- self._without_small(found[labels >= 0])
++ self._without_small(found[labels > 0])
 @ deploy/page.py | dropped check | files that were not uploaded are read
 - if not (file.is_relative_to(uploads) and file.is_file()):
 + if not file.is_file():
