@@ -8,10 +8,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .box_forms import boxes_in_parts, count_beyond_one, in_pixels, is_box, is_number
 from .coco_faults import KINDS, LEFT_OUT, NUMBERED_ANEW, level
 from .fault import Fault
 
-_LIMIT = 1e15  # for ids and coordinates: a float still holds every integer below
 _LONGEST = 1e6  # side of an image
 _ROUNDING = 1.0  # pixels by which a box may cross the border; COCO's own do
 _AREA_TOLERANCE = 0.02
@@ -69,7 +69,10 @@ def check_coco(
     faults: list[Fault] = []
     categories = _check_categories(data['categories'], classes, faults)
     images, left_out = _check_images(data['images'], faults)
-    annotations = _check_annotations(data['annotations'], images, left_out, categories, faults)
+    in_parts = _check_form(data['annotations'], faults)
+    annotations = _check_annotations(
+        data['annotations'], images, left_out, categories, in_parts, faults
+    )
     _note_what_is_empty(annotations, images, categories, faults)
     kept = {key: image for key, image in images.items() if key not in unusable}
     if not kept:
@@ -146,11 +149,28 @@ def _check_images(entries: list[Any], faults: list[Fault]) -> tuple[dict[Any, En
     return {key: image for key, image in images.items() if key not in left_out}, left_out
 
 
+def _check_form(entries: list[Any], faults: list[Fault]) -> bool:
+    """Whether boxes are in parts of the image."""
+    boxes = boxes_in_parts(entries)
+    if not boxes:
+        return False
+    detail = f'all {len(boxes)} lie within 0 and 1'
+    beyond = count_beyond_one(boxes)
+    if beyond:
+        detail += f', and {beyond} reach beyond 1 as x y width height: corners or centres?'
+        faults.append(Fault('boxes of another form', 'annotations', detail))
+        return False
+    detail += ', taken as x y width height in parts of the image'
+    faults.append(Fault('boxes in parts of the image', 'annotations', detail))
+    return True
+
+
 def _check_annotations(
     entries: list[Any],
     images: dict[Any, Entry],
     left_out: set[Any],
     categories: dict[Any, str],
+    in_parts: bool,
     faults: list[Fault],
 ) -> list[Entry]:
     """The annotations that remain, mended."""
@@ -166,6 +186,8 @@ def _check_annotations(
             detail = f'expected an image_id and a category_id, found {_short(entry)}'
             faults.append(Fault('annotation incomplete', f'annotation entry {index}', detail))
             continue
+        if in_parts and image is not None:
+            entry = in_pixels(entry, image)
         found, mended = _check_annotation(entry, image)
         found += _check_id(entry, seen)
         if no_image:
@@ -195,7 +217,7 @@ def _check_id(entry: Entry, seen: set[Any]) -> list[tuple[str, str]]:
     if number in seen:
         return [('annotation id twice', 'an earlier one has it')]
     seen.add(number)
-    if not _is_number(number) or not number:
+    if not is_number(number) or not number:
         return [('annotation id unusable', 'expected a number other than 0')]
     return []
 
@@ -203,14 +225,14 @@ def _check_id(entry: Entry, seen: set[Any]) -> list[tuple[str, str]]:
 def _check_annotation(entry: Entry, image: Entry | None) -> tuple[list[tuple[str, str]], Entry]:
     """Kinds and details of what is wrong with box, area and iscrowd; the annotation mended."""
     box = entry.get('bbox')
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+    if not is_box(box):
         return [('box not numeric', f'bbox {_short(box)}, expected 4 finite numbers')], entry
     found, box = _check_box(box, image)
     changes: Entry = {} if box is entry['bbox'] else {'bbox': box}
     box_area = box[2] * box[3]
 
     area = entry.get('area')
-    if not _is_number(area):
+    if not is_number(area):
         found.append(('area missing', f'area {_short(area)}, expected a number'))
         changes['area'] = box_area
     elif area <= 0:
@@ -289,13 +311,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f'{text[:77]}...'
 
 
-def _is_number(value: Any) -> bool:
-    """Also false for NaN, infinities and what is too large to calculate with."""
-    return type(value) in (int, float) and -_LIMIT < value < _LIMIT
-
-
 def _is_id(value: Any) -> bool:
-    return isinstance(value, str) or (_is_number(value) and value == int(value))
+    return isinstance(value, str) or (is_number(value) and value == int(value))
 
 
 def _problem(entry: Any, keys: dict[str, tuple[Callable[[Any], bool], str]]) -> str | None:
@@ -310,4 +327,4 @@ def _problem(entry: Any, keys: dict[str, tuple[Callable[[Any], bool], str]]) -> 
 
 _ID = _is_id, 'a whole number or a text'
 _TEXT = (lambda value: isinstance(value, str) and value != ''), 'a text'
-_SIDE = (lambda value: _is_number(value) and 1 <= value <= _LONGEST), 'a number of pixels'
+_SIDE = (lambda value: is_number(value) and 1 <= value <= _LONGEST), 'a number of pixels'

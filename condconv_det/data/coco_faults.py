@@ -41,6 +41,10 @@ KINDS = {
     'category incomplete': Kind('error', 'error', 'KeyError or TypeError on loading'),
     'category listed twice': Kind('error', 'error', 'boxes get the label of another class'),
     'classes in another order': Kind('error', 'error', 'boxes get the names of other classes'),
+    'boxes of another form': Kind('error', 'error', 'boxes lie elsewhere, or are left out'),
+    'boxes in parts of the image': Kind(
+        'error', 'error', 'left out of training, missed in evaluation', 'multiplied by its sides'
+    ),
     'annotation incomplete': Kind('error', 'error', 'KeyError or TypeError on loading', LEFT_OUT),
     'annotation without id': Kind(
         'error', 'error', 'KeyError or TypeError on loading', NUMBERED_ANEW

@@ -44,6 +44,16 @@ def extended(part, entry):
     return data
 
 
+def with_boxes(*boxes, **values):
+    """An annotation of id 1, 2, ... for each box, in turn in either image."""
+    data = whole()
+    data['annotations'] = [
+        {**data['annotations'][n % 2], 'id': n + 1, 'bbox': box, **values}
+        for n, box in enumerate(boxes)
+    ]
+    return data
+
+
 def annotation(**values):
     return changed('annotations', 1, **values)
 
@@ -75,6 +85,12 @@ CASES = [
     ('category listed twice', category(id=1), ...),
     ('category listed twice', category(name='cell'), ...),
     ('classes in another order', {**whole(), 'categories': whole()['categories'][::-1]}, ...),
+    ('boxes of another form', with_boxes([0.5, 0, 0.9, 0.5], *[[0.2, 0.2, 0.3, 0.3]] * 3), ...),
+    (
+        'boxes in parts of the image',
+        with_boxes(*[[0.5, 0.25, 0.25, 0.5]] * 3, area=0.125),
+        dict(bbox=[30, 10, 15, 20], area=300),
+    ),
     ('annotation incomplete', annotation(category_id=...), None),
     ('annotation incomplete', annotation(image_id={}), None),
     ('annotation incomplete', extended('annotations', 7), {}),
@@ -169,6 +185,31 @@ def test_a_whole_file_has_no_faults_and_is_not_changed():
 )
 def test_a_box_may_cross_the_border_by_a_pixel_and_be_a_pixel_thin(box):
     assert check_coco(annotation(bbox=box, area=box[2] * box[3])).faults == []
+
+
+@pytest.mark.parametrize(
+    'boxes',
+    [
+        [[0.5, 0.25, 0.25, 0.5]] * 2,
+        [[0.5, 0.25, 0.25, 0.5]] * 9 + [[4, 5, 20, 10]],
+        [[0, 0, 0, 0]] * 9,
+    ],
+)
+def test_few_boxes_empty_ones_or_one_in_pixels_are_not_in_parts_of_the_image(boxes):
+    assert 'boxes in parts of the image' not in kinds(check_coco(with_boxes(*boxes)).faults)
+
+
+def test_boxes_in_parts_of_the_image_are_one_fault_and_an_area_in_pixels_stays():
+    segmentation = [[30, 10, 45, 10, 45, 30]]
+    data = with_boxes(*[[0.5, 0.25, 0.25, 0.5]] * 4, area=150, segmentation=segmentation)
+    found = check_coco(data)
+    assert [str(fault) for fault in found.faults] == [
+        'annotations: boxes in parts of the image: all 4 lie within 0 and 1, taken as x y width '
+        'height in parts of the image'
+    ]
+    assert [(a['bbox'], a['area']) for a in found.mended['annotations']] == [
+        ([30, 10, 15, 20], 150)
+    ] * 4
 
 
 def test_a_fault_names_its_entry_and_cuts_long_text():

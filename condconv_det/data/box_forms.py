@@ -1,0 +1,51 @@
+"""Boxes of another form than COCO's [x, y, width, height] in pixels, told by all of a file."""
+
+from typing import Any
+
+LIMIT = 1e15  # for ids and coordinates: a float still holds every integer below
+_FEW = 3  # fewer boxes tell no form
+_BEYOND_ONE = 0.01  # by which a box in parts of the image may cross its border
+
+Entry = dict[str, Any]
+
+
+def is_number(value: Any) -> bool:
+    """Also false for NaN, infinities and what is too large to calculate with."""
+    return type(value) in (int, float) and -LIMIT < value < LIMIT
+
+
+def is_box(value: Any) -> bool:
+    """Whether it is four numbers."""
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+def boxes_in_parts(annotations: list[Any]) -> list[list[float]]:
+    """A file's boxes if all lie within 0 and 1, as those in parts of the image do; else none."""
+    boxes = []
+    for entry in annotations:
+        box = entry.get('bbox') if isinstance(entry, dict) else None
+        if not is_box(box):
+            continue
+        if min(box) < 0 or max(box) > 1:
+            return []
+        if box[2] and box[3]:
+            boxes.append(box)
+    return boxes if len(boxes) >= _FEW else []
+
+
+def count_beyond_one(boxes: list[list[float]]) -> int:
+    """Boxes in parts of the image that cross its border, as corners and centres do."""
+    return sum(max(x + width, y + height) > 1 + _BEYOND_ONE for x, y, width, height in boxes)
+
+
+def in_pixels(annotation: Entry, image: Entry) -> Entry:
+    """An annotation whose box, and area if it has one, were in parts of the image."""
+    width, height = image['width'], image['height']
+    scaled = {}
+    if is_box(annotation.get('bbox')):
+        sides = width, height, width, height
+        scaled['bbox'] = [number * side for number, side in zip(annotation['bbox'], sides)]
+    area = annotation.get('area')
+    if is_number(area) and area <= 1:  # a larger one is in pixels
+        scaled['area'] = area * width * height
+    return {**annotation, **scaled}
