@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from condconv_det.command_line import run
 from condconv_det.data.check_coco import check_coco, read_coco
-from condconv_det.data.check_images import check_images
+from condconv_det.data.check_images import check_images, with_file_sizes
 from condconv_det.data.coco_faults import KINDS, level
 from condconv_det.data.decode import SUFFIXES, decoded_size
 from condconv_det.data.fault import Fault
@@ -118,10 +118,12 @@ def check(source: Source, decode: bool) -> tuple[list[Fault], dict[str, Any] | N
     found = check_coco(data, source.evaluated, source.classes)
     if source.images is None or any(fault.kind == 'not COCO json' for fault in found.faults):
         return faults + found.faults, found.mended
-    files = check_images(data, source.images, read_size=decoded_size if decode else loaded_size)
-    if files.unusable:
+    read_size = decoded_size if decode else loaded_size
+    data, missing = with_file_sizes(data, lambda name: Path(source.images, name), read_size)
+    files = check_images(data, source.images, read_size=read_size)
+    if missing or files.unusable:
         found = check_coco(data, source.evaluated, source.classes, files.unusable)
-    return faults + found.faults + files.faults, found.mended
+    return faults + missing + found.faults + files.faults, found.mended
 
 
 def report(source: Source, faults: list[Fault], show: int) -> None:

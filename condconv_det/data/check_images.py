@@ -53,6 +53,43 @@ def check_images(
     return ImageCheck(faults, unusable, checked)
 
 
+def with_file_sizes(
+    data: dict[str, Any],
+    find: Callable[[str], Path | None],
+    read_size: Callable[[Path], tuple[int, int]] = loaded_size,
+) -> tuple[dict[str, Any], list[Fault]]:
+    """COCO's data with a file's size where the json says none, and a fault for each image.
+
+    Args:
+        data: with a list of images; not changed.
+        find: the file that a file name stands for.
+        read_size: see `check_images`; an image whose file cannot be read stays as it is.
+    """
+    images, faults = [], []
+    for entry in data['images']:
+        size = None
+        if isinstance(entry, dict) and not (entry.get('width') or entry.get('height')):
+            size = _file_size(entry.get('file_name'), find, read_size)
+        if size is None:
+            images.append(entry)
+            continue
+        images.append({**entry, 'width': size[0], 'height': size[1]})
+        where = f'image {entry.get("id")!a} {entry["file_name"]!a}'
+        detail = f'json says none, file has {size[0]}x{size[1]}; used the file'
+        faults.append(Fault('image size missing', where, detail))
+    return {**data, 'images': images}, faults
+
+
+def _file_size(
+    name: Any, find: Callable[[str], Path | None], read_size: Callable[[Path], tuple[int, int]]
+) -> tuple[int, int] | None:
+    try:
+        path = find(name) if isinstance(name, str) else None
+        return None if path is None else read_size(path)
+    except (OSError, ValueError):
+        return None
+
+
 def _check_file(
     path: Path, said: tuple[Any, Any], read_size: Callable[[Path], tuple[int, int]]
 ) -> tuple[str, str] | None:

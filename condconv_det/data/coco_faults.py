@@ -26,6 +26,7 @@ KINDS = {
     'not COCO json': Kind('error', 'error', 'does not load'),
     'byte-order mark': Kind('error', 'error', 'does not load', LEFT_OUT),
     'no usable image': Kind('error', 'error', 'nothing to train on'),
+    'image size missing': Kind('error', 'error', 'KeyError or TypeError on loading', "the file's"),
     'image incomplete': Kind(
         'error', 'error', 'KeyError or TypeError on loading, or boxes left out', _WITH_BOXES
     ),

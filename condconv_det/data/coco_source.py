@@ -1,11 +1,13 @@
 """COCO jsons of any names and folders as a data set."""
 
 import shlex
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .check_coco import check_coco, read_coco
+from .check_images import with_file_sizes
 from .coco_faults import level
 from .fault import Fault, UnusableImage
 from .image_index import ImageIndex, split_in
@@ -42,7 +44,8 @@ def read_coco_source(
     if unread:
         raise ValueError(f'{unread[0]}; expected COCO json, or a name that does not end in .json')
     records, seen, named = Records([]), {}, set()
-    contents = {path: _mended(path, faults) for path in files}
+    read_size = cache(read_size)  # what a json lacks is read before the rest
+    contents = {path: _mended(path, index, read_size, faults) for path in files}
     by_path = {
         (path, entry['file_name']): index.at(entry['file_name'], path)
         for path, data in contents.items()
@@ -91,9 +94,21 @@ def read_coco_source(
     return records
 
 
-def _mended(path: Path, faults: list[Fault]) -> dict[str, Any]:
-    """A json's data without what MMDetection cannot use."""
-    found, data = check_coco(read_coco(path, 'utf-8-sig'))
+def _mended(
+    path: Path, index: ImageIndex, read_size: ReadSize, faults: list[Fault]
+) -> dict[str, Any]:
+    """A json's data without what MMDetection cannot use; sizes that it lacks are the files'."""
+
+    def find(name: str) -> Path | None:
+        image = index.at(name, path) or index.named(name, path)
+        return None if image is None else index.root / image
+
+    said = read_coco(path, 'utf-8-sig')
+    found, data = check_coco(said)
+    if any(fault.kind == 'image incomplete' for fault in found):
+        said, missing = with_file_sizes(said, find, read_size)
+        found, data = check_coco(said)
+        found = missing + found
     # a file listed twice is left out and named with its path
     errors = [
         fault

@@ -134,6 +134,7 @@ CASES_OF_FILES = {
     'image file missing',
     'image file broken',
     'image size differs',
+    'image size missing',
     'no usable image',
 }
 

@@ -113,6 +113,26 @@ def test_an_image_of_another_size_than_its_json_says_is_left_out(files):
     ]
 
 
+@pytest.mark.parametrize('said', [{}, {'width': None, 'height': None}, {'width': 0, 'height': 0}])
+def test_where_a_json_has_no_sizes_the_files_count(files, said):
+    for name in ('photos/a.jpg', 'photos/b.jpg'):
+        files.image(name)
+    path = files.coco('all.json', {'a.jpg': ['cat'], 'b.jpg': ['cat']}, ['cat'])
+    data = json.loads(path.read_text())
+    for image in data['images']:
+        del image['width'], image['height']
+        image.update(said)
+    path.write_text(json.dumps(data))
+    source = read(files)
+    assert boxes(source) == [('photos/a.jpg', 'cat'), ('photos/b.jpg', 'cat')]
+    assert {(image['width'], image['height']) for image in source.data['images']} == {(40, 30)}
+    assert list(map(str, source.faults)) == [
+        f"all.json: image {number} '{name}': image size missing: json says none, file has 40x30; "
+        'used the file'
+        for number, name in enumerate(('a.jpg', 'b.jpg'))
+    ]
+
+
 @pytest.mark.parametrize('listed', [True, False])
 def test_a_missing_image_is_not_that_of_another_folder(files, listed):
     for name in ('camA/6.jpg', 'camB/7.jpg'):

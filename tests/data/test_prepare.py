@@ -62,6 +62,20 @@ def test_each_image_is_decoded_once(source, tmp_path, monkeypatch):
     assert len(decoded) == 20 == len(set(decoded))
 
 
+def test_an_image_whose_json_has_no_size_is_decoded_once(files, tmp_path, monkeypatch):
+    for number in range(6):
+        files.image(f'{number}.jpg')
+    files.coco('all.json', {f'{number}.jpg': ['cat'] for number in range(6)}, ['cat'], width=0)
+    path = files.root / 'all.json'
+    path.write_text(path.read_text().replace('"height": 30', '"height": null'))
+    decoded, decode = [], module.decode
+    monkeypatch.setattr(
+        module, 'decode', lambda content: decoded.append(content) or decode(content)
+    )
+    prepare(files.root, tmp_path / 'out')
+    assert len(decoded) == 6 == len(set(decoded))
+
+
 def test_the_sources_own_splits_are_kept_and_what_they_share_is_counted(source, tmp_path):
     numbers = list(map(str, range(20)))
     for split, part in dict(train=numbers[:12], val=numbers[12:16], test=numbers[16:]).items():

@@ -128,6 +128,19 @@ def test_a_byte_order_mark_is_named_and_mended(root, train, check):
     assert len(COCO(mended).imgs) == 8
 
 
+def test_sizes_that_a_json_lacks_are_those_of_the_images(root, train, check):
+    data = json.loads(train.read_text())
+    for image in data['images'][:3]:
+        del image['width'], image['height']
+    train.write_text(json.dumps(data))
+    mended = root / 'mended.json'
+    code, out, _ = check(train, '--images', root / 'train', '--fix', mended)
+    assert code == 1 and 'error: image size missing: 3' in out and 'incomplete' not in out
+    assert check(mended, '--images', root / 'train')[0] == 0
+    assert [(i['width'], i['height']) for i in COCO(mended).dataset['images']] == [(64, 64)] * 8
+    assert 'error: image incomplete: 3' in check(train)[1]
+
+
 @pytest.mark.parametrize('content', ['', '[]', '{"images": 3}', '{"images": [], "a": NaN'])
 def test_what_is_not_coco_json_is_one_error(root, train, check, content):
     train.write_text(content)
