@@ -67,7 +67,7 @@ def check_coco(
         if not isinstance(data.get(key), list) or (not data[key] and key != 'annotations'):
             return _only_fault(f'expected a list of {key}, found {_short(data.get(key))}')
     faults: list[Fault] = []
-    categories = _check_categories(data['categories'], classes, faults)
+    categories = _check_categories(data['categories'], data['annotations'], classes, faults)
     images, left_out = _check_images(data['images'], faults)
     in_parts = _check_form(data['annotations'], faults)
     annotations = _check_annotations(
@@ -82,6 +82,7 @@ def check_coco(
             return Check(faults, None)
     mended = {
         **data,
+        'categories': [entry for entry in data['categories'] if entry['id'] in categories],
         'images': list(kept.values()),
         'annotations': [a for a in annotations if a['image_id'] in kept],
     }
@@ -93,9 +94,12 @@ def _only_fault(detail: str) -> Check:
 
 
 def _check_categories(
-    entries: list[Any], classes: Sequence[str] | None, faults: list[Fault]
+    entries: list[Any],
+    annotations: list[Any],
+    classes: Sequence[str] | None,
+    faults: list[Fault],
 ) -> dict[Any, str]:
-    """Names by id."""
+    """Names by id, of the categories that remain."""
     names: dict[Any, str] = {}
     for index, entry in enumerate(entries):
         problem = _problem(entry, dict(id=_ID, name=_TEXT))
@@ -106,9 +110,10 @@ def _check_categories(
         if entry['id'] in names:
             detail = f'{_short(names[entry["id"]])} and {_short(entry["name"])}'
             faults.append(Fault('category listed twice', where, detail))
-        elif entry['name'] in names.values():
-            faults.append(Fault('category listed twice', where, f'{_short(entry["name"])} again'))
         names.setdefault(entry['id'], entry['name'])
+    for name, times in Counter(names.values()).items():
+        if times > 1:
+            _check_same_name(name, names, annotations, faults)
     order = [name for name in names.values() if classes is not None and name in classes]
     if order != [name for name in classes or () if name in order]:
         detail = f'metainfo has {_short(list(classes))}, but must follow the file: {_short(order)}'
@@ -118,6 +123,25 @@ def _check_categories(
         detail = f'{len(ids)} ids from {min(ids)} to {max(ids)}'
         faults.append(Fault('category ids with holes', 'categories', detail))
     return names
+
+
+def _check_same_name(
+    name: str, names: dict[Any, str], annotations: list[Any], faults: list[Fault]
+) -> None:
+    """Takes out of `names` the categories of one name that have no boxes, but for one."""
+    keys = [key for key, other in names.items() if other == name]
+    used = [entry.get('category_id') for entry in annotations if isinstance(entry, dict)]
+    boxed = [key for key in keys if key in used]
+    kept = (boxed or keys)[0]
+    for key in keys:
+        where = f'category {_short(key)}'
+        detail = f'{_short(name)} is also category {_short(kept)}'
+        if key in boxed[1:]:
+            detail += '; both have boxes: give these one category_id, or the categories two names'
+            faults.append(Fault('category listed twice', where, detail))
+        elif key != kept:
+            faults.append(Fault('empty category of the same name', where, detail))
+            del names[key]
 
 
 def _check_images(entries: list[Any], faults: list[Fault]) -> tuple[dict[Any, Entry], set[Any]]:

@@ -41,6 +41,9 @@ KINDS = {
     ),
     'category incomplete': Kind('error', 'error', 'KeyError or TypeError on loading'),
     'category listed twice': Kind('error', 'error', 'boxes get the label of another class'),
+    'empty category of the same name': Kind(
+        'error', 'error', 'boxes get the label of another class', LEFT_OUT
+    ),
     'classes in another order': Kind('error', 'error', 'boxes get the names of other classes'),
     'boxes of another form': Kind('error', 'error', 'boxes lie elsewhere, or are left out'),
     'boxes in parts of the image': Kind(

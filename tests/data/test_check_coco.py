@@ -84,6 +84,7 @@ CASES = [
     ('category incomplete', category(id=NAN), ...),
     ('category listed twice', category(id=1), ...),
     ('category listed twice', category(name='cell'), ...),
+    ('empty category of the same name', extended('categories', dict(id=3, name='spot')), {}),
     ('classes in another order', {**whole(), 'categories': whole()['categories'][::-1]}, ...),
     ('boxes of another form', with_boxes([0.5, 0, 0.9, 0.5], *[[0.2, 0.2, 0.3, 0.3]] * 3), ...),
     (
@@ -186,6 +187,29 @@ def test_a_whole_file_has_no_faults_and_is_not_changed():
 )
 def test_a_box_may_cross_the_border_by_a_pixel_and_be_a_pixel_thin(box):
     assert check_coco(annotation(bbox=box, area=box[2] * box[3])).faults == []
+
+
+@pytest.mark.parametrize('kept', [0, 1, 2])
+def test_of_categories_of_one_name_that_with_boxes_remains(kept):
+    data = whole()
+    data['categories'] = [dict(id=n, name='cell') for n in range(3)]
+    for entry in data['annotations']:
+        entry['category_id'] = kept
+    found = check_coco(data, classes=['cell'])
+    assert found.mended['categories'] == [dict(id=kept, name='cell')]
+    assert [str(fault) for fault in found.faults] == [
+        f'category {n}: empty category of the same name: "cell" is also category {kept}'
+        for n in range(3)
+        if n != kept
+    ]
+
+
+def test_of_two_categories_of_one_name_with_boxes_it_is_said_what_to_edit():
+    (fault,) = check_coco(category(name='cell')).faults
+    assert str(fault) == (
+        'category 2: category listed twice: "cell" is also category 1; both have boxes: give these '
+        'one category_id, or the categories two names'
+    )
 
 
 @pytest.mark.parametrize(
