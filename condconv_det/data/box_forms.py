@@ -19,6 +19,21 @@ def is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
+def box_around(polygons: Any) -> list[float] | None:
+    """The bounding box of a segmentation; None where it is not polygons, as a crowd's is not."""
+    if not (isinstance(polygons, list) and polygons):
+        return None
+    for polygon in polygons:
+        if not (isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0):
+            return None
+        if not all(map(is_number, polygon)):
+            return None
+    across = [x for polygon in polygons for x in polygon[::2]]
+    down = [y for polygon in polygons for y in polygon[1::2]]
+    left, top = min(across), min(down)
+    return [left, top, max(across) - left, max(down) - top]
+
+
 def boxes_in_parts(annotations: list[Any]) -> list[list[float]]:
     """A file's boxes if all lie within 0 and 1, as those in parts of the image do; else none."""
     boxes = []

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .box_forms import boxes_in_parts, count_beyond_one, in_pixels, is_box, is_number
+from .box_forms import box_around, boxes_in_parts, count_beyond_one, in_pixels, is_box, is_number
 from .coco_faults import KINDS, LEFT_OUT, NUMBERED_ANEW, level
 from .fault import Fault
 
@@ -248,11 +248,14 @@ def _check_id(entry: Entry, seen: set[Any]) -> list[tuple[str, str]]:
 
 def _check_annotation(entry: Entry, image: Entry | None) -> tuple[list[tuple[str, str]], Entry]:
     """Kinds and details of what is wrong with box, area and iscrowd; the annotation mended."""
-    box = entry.get('bbox')
+    said = entry.get('bbox')
+    box = said or box_around(entry.get('segmentation'))
     if not is_box(box):
-        return [('box not numeric', f'bbox {_short(box)}, expected 4 finite numbers')], entry
+        return [('box not numeric', f'bbox {_short(said)}, expected 4 finite numbers')], entry
     found, box = _check_box(box, image)
-    changes: Entry = {} if box is entry['bbox'] else {'bbox': box}
+    if not said:
+        found.append(('box missing', f'bbox {_short(said)}, taken around its polygons'))
+    changes: Entry = {} if box is said else {'bbox': box}
     box_area = box[2] * box[3]
 
     area = entry.get('area')

@@ -59,6 +59,7 @@ KINDS = {
     ),
     'unknown image': Kind('warning', 'warning', 'left out', LEFT_OUT),
     'unknown category': Kind('warning', 'warning', 'left out', LEFT_OUT),
+    'box missing': Kind('error', 'error', 'fails on loading', "the polygons'"),
     'box not numeric': Kind(
         'error', 'error', 'fails on loading, left out, or a loss of NaN', LEFT_OUT
     ),

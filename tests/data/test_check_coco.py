@@ -67,6 +67,7 @@ def category(**values):
 
 
 NAN, INF = float('nan'), float('inf')
+POLYGONS = [[5, 6, 35, 6, 35, 16], [9, 9, 20, 26, 12, 12]]
 # Kind, data, and the annotation of id 2 after mending, as far as it differs; None if left out.
 CASES = [
     ('not COCO json', [1, 2], ...),
@@ -101,7 +102,19 @@ CASES = [
     ('annotation id unusable', annotation(id='x'), {}),
     ('unknown image', annotation(image_id=9), None),
     ('unknown category', annotation(category_id=9), None),
+    *(
+        ('box missing', annotation(bbox=box, segmentation=POLYGONS), dict(bbox=[5, 6, 30, 20]))
+        for box in (..., None, [])
+    ),
+    (
+        'box missing',
+        annotation(bbox=..., area=..., segmentation=POLYGONS),
+        dict(bbox=[5, 6, 30, 20], area=600),
+    ),
     ('box not numeric', annotation(bbox=...), None),
+    ('box not numeric', annotation(bbox=..., segmentation=[[5, 6, 35, 26]]), None),
+    ('box not numeric', annotation(bbox=..., segmentation=[[5, 6, 35, 26, 9, '9']]), None),
+    ('box not numeric', annotation(bbox=..., segmentation=dict(counts='x', size=[40, 60])), None),
     ('box not numeric', annotation(bbox=[1, 2, 3]), None),
     ('box not numeric', annotation(bbox=[1, 2, NAN, 3]), None),
     ('box not numeric', annotation(bbox=[1, 2, INF, 3]), None),
