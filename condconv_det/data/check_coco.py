@@ -201,6 +201,7 @@ def _check_annotations(
     kept = []
     unnumbered = []  # positions in kept
     seen: set[Any] = set()
+    by_text = {str(key): key for key in (*images, *left_out)}
     for index, entry in enumerate(entries):
         try:
             image = images.get(entry['image_id'])
@@ -210,10 +211,18 @@ def _check_annotations(
             detail = f'expected an image_id and a category_id, found {_short(entry)}'
             faults.append(Fault('annotation incomplete', f'annotation entry {index}', detail))
             continue
+        said = entry['image_id']
+        same = by_text.get(str(said)) if no_image and _is_id(said) else None
+        if same is not None:
+            entry = {**entry, 'image_id': same}
+            image, no_image = images.get(same), False
         if in_parts and image is not None:
             entry = in_pixels(entry, image)
         found, mended = _check_annotation(entry, image)
         found += _check_id(entry, seen)
+        if same is not None:
+            detail = f'image_id {_short(said)}, but the image has {_short(same)}'
+            found.append(('image id of another type', detail))
         if no_image:
             found.append(('unknown image', f'image_id {_short(entry["image_id"])}'))
         if no_category:

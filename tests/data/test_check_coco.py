@@ -100,6 +100,13 @@ CASES = [
     ('annotation id twice', extended('annotations', whole()['annotations'][0]), {}),
     ('annotation id unusable', annotation(id=0), {}),
     ('annotation id unusable', annotation(id='x'), {}),
+    ('image id of another type', annotation(image_id='2'), dict(image_id=2)),
+    (
+        'image id of another type',
+        {**annotation(image_id=2), 'images': [dict(i, id=str(i['id'])) for i in whole()['images']]},
+        dict(image_id='2'),
+    ),
+    ('unknown image', annotation(image_id='02'), None),
     ('unknown image', annotation(image_id=9), None),
     ('unknown category', annotation(category_id=9), None),
     *(
@@ -266,6 +273,19 @@ def test_a_fault_names_its_entry_and_cuts_long_text():
 def test_what_evaluation_alone_stumbles_over_is_no_error_in_training(change):
     (fault,) = check_coco(annotation(**change)).faults
     assert (level(fault, True), level(fault, False)) == ('error', 'note')
+
+
+def test_an_image_id_is_not_of_another_type_where_an_image_has_it():
+    data = extended('images', dict(id='2', file_name='3.jpg', width=60, height=40))
+    found = check_coco(data)
+    assert kinds(found.faults) == {'image without boxes'} and found.mended == data
+
+
+def test_of_an_image_id_of_another_type_both_are_named():
+    (fault,) = check_coco(annotation(image_id='2')).faults
+    assert str(fault) == (
+        'annotation 2 of "2.jpg": image id of another type: image_id "2", but the image has 2'
+    )
 
 
 def test_ids_twice_are_numbered_anew_with_free_numbers():
