@@ -77,7 +77,11 @@ def read_yamls(root: Path) -> Iterator[tuple[Path, dict[Any, Any]]]:
 
 
 def _names_in_yaml(path: Path) -> Any:
-    return _read_yaml(path).get('names')
+    names = _read_yaml(path).get('names')
+    if names is None:
+        return None
+    # as written: `yes` is a name, no truth value, and 010 no octal number
+    return yaml.load(read_text(path), yaml.BaseLoader).get('names', names)
 
 
 def _names_in_lines(path: Path) -> list[str] | None:
@@ -85,8 +89,8 @@ def _names_in_lines(path: Path) -> list[str] | None:
 
 
 def _in_order(names: Any, path: Path) -> list[str]:
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[index] for index in range(len(names))]
+    if isinstance(names, dict) and set(names) == set(map(str, range(len(names)))):
+        names = [names[str(index)] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise ValueError(f'{path}: expected names as a list, or numbered from 0, got {names!r}')
     names = [str(name) for name in names]

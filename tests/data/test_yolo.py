@@ -90,6 +90,14 @@ def test_classes_are_found_where_tools_write_them(files, name, text):
     assert read_names(files.root, faults) == ['cat', 'dog'] and faults == []
 
 
+@pytest.mark.parametrize(
+    'text', ['[yes, no, 010, 1.0, null]', '{0: yes, 1: no, 2: 010, 3: 1.0, 4: null}']
+)
+def test_classes_are_called_as_they_are_written(files, text):
+    files.write('data.yaml', f'names: {text}')
+    assert read_names(files.root, []) == ['yes', 'no', '010', '1.0', 'null']
+
+
 @pytest.mark.parametrize('name', ['z.yaml', 'classes.txt'])
 def test_a_yaml_file_of_something_else_is_passed_over_and_named(files, name):
     files.write('hyp.yaml', 'scales: !!python/tuple [1, 2]')
