@@ -4,6 +4,7 @@ from typing import Any
 
 LIMIT = 1e15  # for ids and coordinates: a float still holds every integer below
 _FEW = 3  # fewer boxes tell no form
+_NEARLY_ALL = 0.95
 _BEYOND_ONE = 0.01  # by which a box in parts of the image may cross its border
 
 Entry = dict[str, Any]
@@ -51,6 +52,12 @@ def boxes_in_parts(annotations: list[Any]) -> list[list[float]]:
 def count_beyond_one(boxes: list[list[float]]) -> int:
     """Boxes in parts of the image that cross its border, as corners and centres do."""
     return sum(max(x + width, y + height) > 1 + _BEYOND_ONE for x, y, width, height in boxes)
+
+
+def are_corners(boxes: list[list[float]]) -> bool:
+    """Whether nearly all of a file's boxes, if there are several, may be corners x1 y1 x2 y2."""
+    ordered = sum(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in boxes)
+    return len(boxes) >= _FEW and ordered >= _NEARLY_ALL * len(boxes)
 
 
 def in_pixels(annotation: Entry, image: Entry) -> Entry:

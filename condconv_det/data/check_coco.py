@@ -8,12 +8,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .box_forms import box_around, boxes_in_parts, count_beyond_one, in_pixels, is_box, is_number
+from .box_forms import (
+    are_corners,
+    box_around,
+    boxes_in_parts,
+    count_beyond_one,
+    in_pixels,
+    is_box,
+    is_number,
+)
 from .coco_faults import KINDS, LEFT_OUT, NUMBERED_ANEW, level
 from .fault import Fault
 
 _LONGEST = 1e6  # side of an image
 _ROUNDING = 1.0  # pixels by which a box may cross the border; COCO's own do
+_BEYOND = 'box beyond the border', 'box outside the image'
 _AREA_TOLERANCE = 0.02
 
 Entry = dict[str, Any]
@@ -73,6 +82,7 @@ def check_coco(
     annotations = _check_annotations(
         data['annotations'], images, left_out, categories, in_parts, faults
     )
+    _check_corners(data['annotations'], faults)
     _note_what_is_empty(annotations, images, categories, faults)
     kept = {key: image for key, image in images.items() if key not in unusable}
     if not kept:
@@ -187,6 +197,21 @@ def _check_form(entries: list[Any], faults: list[Fault]) -> bool:
     detail += ', taken as x y width height in parts of the image'
     faults.append(Fault('boxes in parts of the image', 'annotations', detail))
     return True
+
+
+def _check_corners(entries: list[Any], faults: list[Fault]) -> None:
+    """Says of corners what they are, before the faults that they have as boxes."""
+    beyond = sum(fault.kind in _BEYOND for fault in faults)
+    if beyond * 2 <= len(entries):
+        return
+    said = [entry.get('bbox') for entry in entries if isinstance(entry, dict)]
+    boxes = [box for box in said if is_box(box)]
+    if are_corners(boxes):
+        detail = (
+            f'{beyond} of {len(boxes)} reach beyond their image as x y width height, and nearly '
+            'all are boxes as corners x1 y1 x2 y2: write [x1, y1, x2 - x1, y2 - y1]'
+        )
+        faults.insert(0, Fault('boxes of another form', 'annotations', detail))
 
 
 def _check_annotations(

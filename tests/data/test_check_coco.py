@@ -68,6 +68,7 @@ def category(**values):
 
 NAN, INF = float('nan'), float('inf')
 POLYGONS = [[5, 6, 35, 6, 35, 16], [9, 9, 20, 26, 12, 12]]
+CORNERS = [[20, 10, 50, 35], [40, 5, 59, 30], [1, 2, 8, 9]]
 # Kind, data, and the annotation of id 2 after mending, as far as it differs; None if left out.
 CASES = [
     ('not COCO json', [1, 2], ...),
@@ -88,6 +89,7 @@ CASES = [
     ('empty category of the same name', extended('categories', dict(id=3, name='spot')), {}),
     ('classes in another order', {**whole(), 'categories': whole()['categories'][::-1]}, ...),
     ('boxes of another form', with_boxes([0.5, 0, 0.9, 0.5], *[[0.2, 0.2, 0.3, 0.3]] * 3), ...),
+    ('boxes of another form', with_boxes(*CORNERS), ...),
     (
         'boxes in parts of the image',
         with_boxes(*[[0.5, 0.25, 0.25, 0.5]] * 3, area=0.125),
@@ -242,6 +244,22 @@ def test_of_two_categories_of_one_name_with_boxes_it_is_said_what_to_edit():
 )
 def test_few_boxes_empty_ones_or_one_in_pixels_are_not_in_parts_of_the_image(boxes):
     assert 'boxes in parts of the image' not in kinds(check_coco(with_boxes(*boxes)).faults)
+
+
+def test_corners_are_named_before_what_they_are_as_boxes():
+    data = with_boxes(*CORNERS, CORNERS[0])
+    data['annotations'].append(7)
+    first, *others = check_coco(data).faults
+    assert str(first) == (
+        'annotations: boxes of another form: 3 of 4 reach beyond their image as x y width height, '
+        'and nearly all are boxes as corners x1 y1 x2 y2: write [x1, y1, x2 - x1, y2 - y1]'
+    )
+    assert 'box beyond the border' in kinds(others)
+
+
+@pytest.mark.parametrize('boxes', [CORNERS[:2], [*CORNERS, [1, 2, 9, 8]], [[50, 30, 20, 20]] * 3])
+def test_two_boxes_half_of_them_or_others_beyond_the_border_are_no_corners(boxes):
+    assert 'boxes of another form' not in kinds(check_coco(with_boxes(*boxes)).faults)
 
 
 def test_boxes_in_parts_of_the_image_are_one_fault_and_an_area_in_pixels_stays():
