@@ -1,7 +1,7 @@
 """Names every fault of a COCO data set, and writes a file without them.
 
     check_dataset.py data/mine/train.json --images data/mine/images --fix data/mine/mended.json
-    check_dataset.py configs/ssd/ssd300_mobilenet-v1_8xb128-20k_coco.py
+    check_dataset.py work_dirs/mine/ssd300_mobilenet-v1-0.5_1xb8-500e_mine.py
 
 Without --images, which a config names by itself, no image of a json is looked at; without --decode
 only the headers are read. Exit codes: 0 no errors, though there may be
