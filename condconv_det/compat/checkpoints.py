@@ -1,7 +1,8 @@
 """Loads checkpoints that mmengine wrote, and nothing that could run code.
 
-mmengine 0.10 keeps its log history in a checkpoint, as objects that torch >= 2.6 refuses under
-`weights_only`; older torch loads any object at all. Needed until mmengine stores plain data.
+mmengine 0.10 keeps its log history in a checkpoint, and how a schedule anneals, as objects that
+torch >= 2.6 refuses under `weights_only`; older torch loads any object at all. Needed until
+mmengine stores plain data.
 """
 
 import codecs
@@ -22,6 +23,8 @@ from torch import serialization
 from torch._weights_only_unpickler import _get_allowed_globals
 
 HAS_SAFE_GLOBALS = hasattr(serialization, 'get_unsafe_globals_in_checkpoint')  # torch >= 2.6
+# Stands for the class OneCycleParamScheduler, so that a pickle cannot call it.
+_ONE_CYCLE = object()
 
 
 class CheckpointError(RuntimeError):
@@ -51,7 +54,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is not a whole checkpoint, or holds an object of a class that is
-            neither a tensor, plain data nor mmengine's log history.
+            neither a tensor, plain data nor of mmengine's log history or schedules.
     """
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
@@ -115,7 +118,7 @@ def _load(path: str, map_location: Any, **kwargs: Any) -> Any:
         if refused:
             raise CheckpointError(
                 f'checkpoint {path} holds {", ".join(refused)}, which could run code when loaded: '
-                'only tensors, plain data and the log history of mmengine are accepted'
+                "only tensors, plain data and mmengine's log history and schedules are accepted"
             ) from None
         # torch's own message advises to turn the protection off
         raise CheckpointError(
@@ -159,7 +162,8 @@ def _mmengine_globals() -> dict[str, Any]:
     named = {name: value for value, name in by_value.items()}
     named |= {
         'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
-        'builtins.getattr': _history_statistic,
+        'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler': _ONE_CYCLE,
+        'builtins.getattr': _statistic_or_annealing,
         '_codecs.encode': codecs.encode,
         'collections.Counter': collections.Counter,  # MultiStepLR's milestones
         'numpy.ndarray': np.ndarray,
@@ -171,8 +175,12 @@ def _mmengine_globals() -> dict[str, Any]:
     return named
 
 
-def _history_statistic(owner: Any, name: str) -> Any:
-    """Stands for `getattr`, which pickle calls to find a log history's statistics."""
+def _statistic_or_annealing(owner: Any, name: str) -> Any:
+    """Stands for `getattr`, by which pickle finds a log's statistics and OneCycleLR's annealing."""
+    if owner is _ONE_CYCLE and name in ('_annealing_cos', '_annealing_linear'):
+        from mmengine.optim import OneCycleParamScheduler  # waits for this module's importer
+
+        return getattr(OneCycleParamScheduler, name)
     if owner is not HistoryBuffer or name.startswith('_'):
         raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
     return getattr(owner, name)

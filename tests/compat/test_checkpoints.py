@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.optim import OneCycleParamScheduler
+from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
@@ -59,6 +61,57 @@ def test_mmengines_own_checkpoint_loads_whole(save, zipped):
     assert loaded['state_dict']['weight'].shape == (4, 3, 1, 1)
 
 
+SCHEDULES = dict(
+    Step=dict(step_size=2),
+    MultiStep=dict(milestones=[2, 4]),
+    Exponential=dict(gamma=0.9),
+    CosineAnnealing=dict(T_max=6),
+    OneCycle=dict(eta_max=1.0, total_steps=6),
+    CosineRestart=dict(periods=[3, 3], restart_weights=[1, 0.5], eta_min=0.0),
+)
+
+
+def schedule(name, **kwargs):
+    """One of mmengine's schedulers, and the optimizer whose learning rate or momentum it sets."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5, momentum=0.5)
+    family = name.removesuffix('ParamScheduler').removesuffix('LR').removesuffix('Momentum')
+    if name.endswith('ParamScheduler'):
+        kwargs['param_name'] = 'lr'
+    config = dict(type=name, **SCHEDULES.get(family, {}), **kwargs)
+    return PARAM_SCHEDULERS.build(config, default_args=dict(optimizer=optimizer)), optimizer
+
+
+def go_on(scheduler, optimizer):
+    """What it sets in the next three steps."""
+    monitored = [dict(loss=1.0)] if 'ReduceOnPlateau' in type(scheduler).__name__ else []
+    values = []
+    for _ in range(3):
+        optimizer.step()
+        scheduler.step(*monitored)
+        values.append((optimizer.param_groups[0]['lr'], optimizer.param_groups[0]['momentum']))
+    return values
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        *((name, {}) for name in sorted(PARAM_SCHEDULERS.module_dict)),
+        ('OneCycleLR', dict(anneal_strategy='linear')),
+    ],
+)
+def test_each_schedule_goes_on_from_its_checkpoint(save, name, options, zipped):
+    first, optimizer = schedule(name, **options)
+    go_on(first, optimizer)
+    content = dict(param_schedulers=[first.state_dict()], optimizer=optimizer.state_dict())
+    path = save(content, _use_new_zipfile_serialization=zipped)
+    loaded = CheckpointLoader.load_checkpoint(path, 'cpu')
+    second, other = schedule(name, **options)
+    second.load_state_dict(loaded['param_schedulers'][0])
+    other.load_state_dict(loaded['optimizer'])
+    assert go_on(second, other) == go_on(first, optimizer)
+
+
 def test_loads_into_a_model_through_mmengine(save):
     model = torch.nn.Conv2d(3, 4, 1)
     load_checkpoint(model, save(whole_checkpoint()), strict=True)
@@ -81,22 +134,37 @@ def test_any_other_class_is_refused_by_name(save, tmp_path, monkeypatch, content
     assert not (tmp_path / 'ran').exists()
 
 
-class ReachesFor:
-    """Pickles as getattr of something other than a log history's statistics."""
+class Calls:
+    """Pickles as a call."""
 
-    def __init__(self, owner, name):
-        self.owner, self.name = owner, name
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
 
     def __reduce__(self):
-        return getattr, (self.owner, self.name)
+        return self.reduced
 
 
-def test_getattr_reaches_nothing_but_statistics(save):
+def test_getattr_reaches_nothing_but_statistics_and_annealing(save):
     from mmengine.logging import HistoryBuffer
 
-    for owner, name in ((HistoryBuffer, '__init__'), (np.ndarray, 'tofile')):
+    for owner, name in (
+        (HistoryBuffer, '__init__'),
+        (np.ndarray, 'tofile'),
+        (OneCycleParamScheduler, '__init__'),
+        (OneCycleParamScheduler, 'step'),
+        (HistoryBuffer, '_annealing_cos'),
+    ):
         with pytest.raises(CheckpointError, match='getattr'):
-            CheckpointLoader.load_checkpoint(save(ReachesFor(owner, name)))
+            CheckpointLoader.load_checkpoint(save(Calls(getattr, owner, name)))
+
+
+def test_a_scheduler_is_never_built(save, monkeypatch):
+    built = []
+    monkeypatch.setattr(OneCycleParamScheduler, '__init__', lambda *_: built.append('called'))
+    for content in (Calls(OneCycleParamScheduler, 1), object.__new__(OneCycleParamScheduler)):
+        with pytest.raises(CheckpointError):
+            CheckpointLoader.load_checkpoint(save(content))
+    assert built == []
 
 
 def test_damaged_files_are_named(tmp_path, save):
