@@ -67,7 +67,8 @@ def sources_of(config: Path) -> list[Source]:
     from mmengine.registry import init_default_scope
 
     from condconv_det.analysis.configs import errors_named, load_config
-    from condconv_det.engine.dataset_check_hook import leaf_datasets, reads_coco
+    from condconv_det.data.leaf_datasets import leaf_datasets
+    from condconv_det.engine.dataset_check_hook import reads_coco
 
     cfg = load_config(config)
     init_default_scope(cfg.get('default_scope', 'mmdet'))

@@ -3,31 +3,52 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
 
 from condconv_det.data.check_coco import read_coco
+from condconv_det.data.leaf_datasets import leaf_datasets
 from condconv_det.weights.fit import listing
+
+
+def named_classes(dataset: Dataset) -> tuple[str, ...]:
+    """The classes that a data set's config names; none where it names none.
+
+    Args:
+        dataset: built, maybe several inside wrappers.
+
+    Raises:
+        ValueError: parts of it name other classes, or the same in another order.
+    """
+    named = [part.metainfo.get('classes') for part in leaf_datasets(dataset)]
+    first, *others = dict.fromkeys(tuple(classes) for classes in named if classes) or [()]
+    if others:
+        raise ValueError(
+            f'parts of the data set name other classes: {", ".join(first)}; {", ".join(others[0])}'
+        )
+    return first
 
 
 def check_classes(model: nn.Module, dataset: Dataset) -> None:
     """Compares the class lists of a detector's or classifier's head, its config and its data.
 
     mmdet's data sets do not notice classes that the annotation file does not have: they leave them
-    out, so that boxes get the names of others. mmpretrain numbers classes by their folders, in
-    alphabetical order, whatever the config's order.
+    out, so that boxes get the names of others. They number classes by the file, whatever the
+    config's order, as mmpretrain does by folders, in alphabetical order.
 
     Args:
         model: whose heads have `num_classes`.
-        dataset: built, maybe inside wrappers.
+        dataset: built, maybe several inside wrappers.
 
     Raises:
-        ValueError: the head has another number of classes than the data set, the annotation file
-            lacks some of the data set's classes, or class folders have another order.
+        ValueError: the head has another number of classes than the data set, parts of the data set
+            name other classes, an annotation file lacks some of them or has them in another order,
+            or class folders have another order.
     """
-    classes = dataset.metainfo.get('classes')
-    if classes is None:
+    classes = named_classes(dataset)
+    if not classes:
         return
     for name, module in model.named_modules():
         # one-stage `bbox_head`, two-stage `roi_head.bbox_head`, cascades `roi_head.bbox_head.0`,
@@ -38,22 +59,46 @@ def check_classes(model: nn.Module, dataset: Dataset) -> None:
                 f'{type(module).__name__} has num_classes={module.num_classes}, but the data set '
                 f'names {len(classes)} classes: {", ".join(classes)}'
             )
-    while hasattr(dataset, 'dataset'):  # RepeatDataset and its like
-        dataset = dataset.dataset
-    if len(getattr(dataset, 'cat_ids', classes)) != len(classes):
+    for part in leaf_datasets(dataset):
+        _check_categories(part, classes)
+        folders = list(getattr(part, 'folder_to_idx', None) or ())
+        # ImageNet's folders have names of their own
+        if set(folders) & set(classes) and folders != list(classes):
+            raise ValueError(
+                f'{part.img_prefix} has the class folders {", ".join(folders)}, but the config '
+                f'names {", ".join(classes)}; name the classes as their folders, in alphabetical '
+                'order'
+            )
+
+
+def _check_categories(dataset: Dataset, classes: Sequence[str]) -> None:
+    """Compares the categories that a data set took from its COCO json with the config's classes."""
+    taken = getattr(dataset, 'cat_ids', None)
+    if taken is None:
+        return
+    if len(taken) != len(classes):
         raise ValueError(_difference(dataset.ann_file, classes))
-    folders = list(getattr(dataset, 'folder_to_idx', None) or ())
-    # ImageNet's folders have names of their own
-    if set(folders) & set(classes) and folders != list(classes):
+    if not Path(dataset.ann_file).is_file():  # in a store that cannot be read from here
+        return
+    names = {category['id']: category['name'] for category in _categories(dataset.ann_file)}
+    numbered = [names[category] for category in taken]
+    # LVIS's have names of their own
+    if sorted(numbered) == sorted(classes) and numbered != list(classes):
+        number = next(index for index, name in enumerate(classes) if name != numbered[index])
         raise ValueError(
-            f'{dataset.img_prefix} has the class folders {", ".join(folders)}, but the config '
-            f'names {", ".join(classes)}; name the classes as their folders, in alphabetical order'
+            f'{dataset.ann_file} has the classes in another order than the config, and mmdet '
+            f'numbers them by the file: class {number} is {numbered[number]!r} there and '
+            f'{classes[number]!r} here'
         )
+
+
+def _categories(ann_file: Path | str) -> list[dict[str, Any]]:
+    return read_coco(ann_file)['categories']
 
 
 def _difference(ann_file: Path | str, classes: Sequence[str]) -> str:
     """How the categories of a COCO json differ from the classes that a config names."""
-    names = [category['name'] for category in read_coco(ann_file)['categories']]
+    names = [category['name'] for category in _categories(ann_file)]
     missing = [name for name in classes if name not in names]
     if missing:
         return (

@@ -19,7 +19,7 @@ from torch import nn
 from condconv_det.analysis.configs import data_of, errors_named
 from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.analysis.routing_records import group_by_attribute
-from condconv_det.engine.dataset_check_hook import leaf_datasets
+from condconv_det.data.leaf_datasets import leaf_datasets
 from condconv_det.weights.fit import listing
 
 

@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from condconv_det.analysis.classes import check_classes
+from condconv_det.analysis.classes import check_classes, named_classes
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.weights.files import with_dataset_meta
 from condconv_det.weights.fit import unwrapped
@@ -57,7 +57,7 @@ class ClassCheckHook(Hook):
         else:  # an exported file in the place of a network says it itself
             path, meta = getattr(network, 'file', None), getattr(network, 'dataset_meta', None)
         trained = (meta or {}).get('classes') or ()
-        for number, names in enumerate(zip(trained, dataset.metainfo.get('classes') or ())):
+        for number, names in enumerate(zip(trained, named_classes(dataset))):
             if names[0] != names[1]:
                 raise CheckpointError(
                     f'checkpoint {path} was trained for other classes than the data set has: class '

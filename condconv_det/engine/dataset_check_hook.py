@@ -1,6 +1,5 @@
 """The data set's files, checked before the first step."""
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from condconv_det.data.check_coco import check_coco, read_coco
 from condconv_det.data.check_images import check_images
 from condconv_det.data.coco_faults import KINDS, level
 from condconv_det.data.fault import Fault, counted
+from condconv_det.data.leaf_datasets import leaf_datasets
 
 NUM_NAMED = 5  # faults in an error or in the log
 
@@ -81,16 +81,6 @@ class DatasetCheckHook(Hook):
                 f'{dataset.ann_file}: mmdet leaves out or misjudges '
                 f'{_name_first(by_level["warning"])}\n`{command}` names all'
             )
-
-
-def leaf_datasets(dataset: Any) -> Iterator[Any]:
-    """The data sets that read files, inside a data set and its wrappers, or inside its config."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner == [None]:
-        yield dataset
-    else:
-        for part in inner:
-            yield from leaf_datasets(part)
 
 
 def reads_coco(cls: type) -> bool:

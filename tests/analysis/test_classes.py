@@ -2,6 +2,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from mmdet.datasets import CocoDataset, ConcatDataset
 from torch import nn
 
 from condconv_det.analysis.classes import check_classes
@@ -61,6 +62,57 @@ def test_classes_that_the_file_lacks_are_named_and_those_that_it_has(tmp_path, h
     data.dataset.ann_file = str(file)
     with pytest.raises(ValueError, match=f'boxes.json {says}'):
         check_classes(model, data)
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """A data set of the classes cat and dog on a json of the categories that are given."""
+
+    def coco(*categories, **metainfo):
+        file = tmp_path / f'{"_".join(categories)}.json'
+        data = dict(
+            images=[dict(id=1, file_name='a.png', height=4, width=4)],
+            annotations=[],
+            categories=[dict(id=3 * index, name=name) for index, name in enumerate(categories)],
+        )
+        file.write_text(json.dumps(data))
+        metainfo = dict(classes=('cat', 'dog')) | metainfo
+        return CocoDataset(
+            ann_file=str(file),
+            metainfo=metainfo,
+            data_prefix=dict(img=''),
+            pipeline=[],
+            test_mode=True,
+        )
+
+    return coco
+
+
+def network(num_classes=2):
+    return network_and_data(num_classes, ('cat', 'dog'), found=2)[0]
+
+
+def test_categories_in_another_order_are_named(coco):
+    check_classes(network(), coco('cat', 'cow', 'dog'))
+    with pytest.raises(ValueError, match="json has .* class 0 is 'dog' there and 'cat' here"):
+        check_classes(network(), coco('dog', 'cow', 'cat'))
+
+
+def test_each_part_of_a_data_set_is_checked(coco):
+    check_classes(network(), ConcatDataset([coco('cat', 'dog'), coco('cat', 'dog')]))
+    with pytest.raises(ValueError, match='dog.json lacks 1 of the 2 classes .*: cat; it has dog'):
+        check_classes(network(), ConcatDataset([coco('cat', 'dog'), coco('dog')]))
+
+
+def test_parts_may_differ_in_colours_and_not_in_classes(coco):
+    coloured = ConcatDataset([coco('cat', 'dog'), coco('cat', 'dog', palette=[(1, 2, 3)] * 2)])
+    assert isinstance(coloured.metainfo, list)
+    check_classes(network(), coloured)
+    with pytest.raises(ValueError, match='Head has num_classes=3, .* 2 classes: cat, dog'):
+        check_classes(network(num_classes=3), coloured)
+    other = ConcatDataset([coco('cat', 'dog'), coco('dog', 'cat', classes=('dog', 'cat'))])
+    with pytest.raises(ValueError, match='parts .* name other classes: cat, dog; dog, cat'):
+        check_classes(network(), other)
 
 
 def of_folders(folders, classes):
