@@ -48,13 +48,23 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def with_dataset_meta(meta: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's `meta`, in which `dataset_meta` has the names of this day."""
+    """A checkpoint's `meta`, in which `dataset_meta` has the names of this day.
+
+    mmdet writes a list of a data set whose parts differ, maybe in colours alone: it is the first
+    where all have the same classes, and none where they do not.
+    """
     named = meta.get('dataset_meta')
     if not named and 'CLASSES' in meta:
         named = dict(classes=meta['CLASSES'])
     if not named:
         return meta
-    return {**meta, 'dataset_meta': {key.lower(): value for key, value in named.items()}}
+    first, *others = [
+        {key.lower(): value for key, value in part.items()}
+        for part in (named if isinstance(named, list) else [named])
+    ]
+    if any(part.get('classes') != first.get('classes') for part in others):
+        return {key: value for key, value in meta.items() if key != 'dataset_meta'}
+    return {**meta, 'dataset_meta': first}
 
 
 def write_checkpoint(path: Path, state_dict: dict[str, Tensor], meta: dict[str, Any]) -> None:

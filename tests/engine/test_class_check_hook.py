@@ -101,6 +101,23 @@ def test_nor_one_that_was_trained_for_other_classes(older):
         hook.before_test(runner)
 
 
+def test_one_is_compared_with_the_classes_of_parts_that_differ_in_colours():
+    model = Detector()
+    checkpoint = of(model)
+    checkpoint['meta']['dataset_meta'] = [
+        dict(classes=('cat', 'dog'), palette=each) for each in 'ab'
+    ]
+    for classes in (('cat', 'dog'), ('cat', 'cow')):
+        hook, runner = checked(model, checkpoint, classes)
+        part = runner.test_dataloader.dataset
+        runner.test_dataloader.dataset = SimpleNamespace(datasets=[part], metainfo=[part.metainfo])
+        if classes == ('cat', 'dog'):
+            hook.before_test(runner)
+        else:
+            with pytest.raises(CheckpointError, match="class 1 is 'dog' there and 'cow' here"):
+                hook.before_test(runner)
+
+
 def test_after_a_training_what_it_started_from_does_not_matter():
     hook, runner = checked(Detector(num_experts=2), of(Detector()))
     hook.before_train(runner)
