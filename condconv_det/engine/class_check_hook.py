@@ -1,18 +1,17 @@
 """A check before the first image that head, config, data and checkpoint are of the same classes."""
 
-import re
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import nn
 
 from condconv_det.analysis.classes import check_classes, named_classes
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.weights.files import with_dataset_meta
 from condconv_det.weights.fit import unwrapped
-from condconv_det.weights.trained import check_own
+from condconv_det.weights.loading import left_by_loading
+from condconv_det.weights.trained import raise_misfits
 
 
 @HOOKS.register_module()
@@ -52,7 +51,7 @@ class ClassCheckHook(Hook):
         network = unwrapped(runner.model)
         if loaded:
             path = runner.cfg.get('load_from')
-            _check_network(network, loaded, path)
+            raise_misfits(network, left_by_loading(network), path)
             meta = with_dataset_meta(loaded.get('meta') or {}).get('dataset_meta')
         else:  # an exported file in the place of a network says it itself
             path, meta = getattr(network, 'file', None), getattr(network, 'dataset_meta', None)
@@ -64,13 +63,3 @@ class ClassCheckHook(Hook):
                     f'{number} is {names[0]!r} there and {names[1]!r} here; to measure it all the '
                     'same, take ClassCheckHook out of custom_hooks'
                 )
-
-
-def _check_network(network: nn.Module, checkpoint: dict[str, Any], path: str | None) -> None:
-    own = network.state_dict()
-    given = checkpoint.get('state_dict', checkpoint)
-    given = {re.sub(r'^module\.', '', name): value for name, value in given.items()}
-    # what a checkpoint has beside is not measured; some of other programs count no batches
-    measured = {name: value for name, value in given.items() if name in own}
-    counts = {name: own[name] for name in own if name.endswith('.num_batches_tracked')}
-    check_own(network, {**counts, **measured}, path)

@@ -10,6 +10,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
@@ -26,6 +27,9 @@ from .settings import Setting, differing_settings
 # where they are: `file`, its `prefixes`, the `prefix` that was taken, the `backbone` that they are
 # for. Plain data, for whoever saves the state dict again.
 ORIGIN = 'condconv_det.origin'
+MISSHAPEN = 'size mismatch for '  # how PyTorch's message begins
+
+_left: WeakKeyDictionary[nn.Module, dict[str, set[str]]] = WeakKeyDictionary()
 
 _plain_load_checkpoint = CheckpointLoader.load_checkpoint.__func__
 _plain_load_state_dict = mmengine_checkpoint.load_state_dict
@@ -92,6 +96,48 @@ def load_state_dict(
         CheckpointError: the network has a part of this package and the checkpoint does not fit it.
     """
     network = unwrapped(module)
+    own = network.state_dict()
+    misshapen = {
+        key for key in own.keys() & state_dict.keys() if _differ(own[key], state_dict[key])
+    }
+    missing: list[str] = []
+    errors: list[str] = []
+
+    def note(weights: Any, prefix: str, metadata: Any, strict: bool, *lists: list[str]) -> None:
+        nonlocal missing, errors
+        missing, _, errors = lists  # that modules fill once they have renamed what they rename
+
+    noting = network._register_load_state_dict_pre_hook(note)
+    try:
+        _load_whole_or_not(module, network, state_dict, strict, logger)
+    finally:
+        noting.remove()
+    lacking = {key for key in missing if not key.endswith('num_batches_tracked')}
+    named = [error.removeprefix(MISSHAPEN) for error in errors if error.startswith(MISSHAPEN)]
+    misshapen |= {error.partition(':')[0] for error in named}
+    _left[network] = {'it lacks': lacking, 'shapes differ in': misshapen}
+
+
+def left_by_loading(network: nn.Module) -> dict[str, set[str]]:
+    """Names of the weights that the last loading of a network did not fill with a file's as is.
+
+    They are, by the reason, those that the file lacks under all names that the network knows, and
+    those of another shape there, among them kernels of which experts were made.
+    """
+    return _left.get(network, {})
+
+
+def _differ(own: Any, given: Any) -> bool:
+    return isinstance(own, Tensor) and isinstance(given, Tensor) and own.shape != given.shape
+
+
+def _load_whole_or_not(
+    module: nn.Module,
+    network: nn.Module,
+    state_dict: dict[str, Tensor],
+    strict: bool,
+    logger: logging.Logger | str | None,
+) -> None:
     if not any(
         isinstance(part, RoutedBlock | CondConv2d | CondLinear) for part in network.modules()
     ):

@@ -1,6 +1,6 @@
 """Checkpoints to run a network with, which are its own or an error."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,13 @@ def check_own(network: nn.Module, weights: Mapping[str, Tensor], path: Path | st
             key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape
         },
     }
+    raise_misfits(network, misfits, path)
+
+
+def raise_misfits(
+    network: nn.Module, misfits: Mapping[str, Collection[str]], path: Path | str
+) -> None:
+    """Raises CheckpointError if there are any names; it lists up to ten for each reason."""
     reasons = [f'{kind} {listing(keys)}' for kind, keys in misfits.items() if keys]
     if reasons:
         raise CheckpointError(

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.model import BaseModel, BaseTTAModel
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import nn
 
 from condconv_det import CondConv2d
@@ -57,6 +58,7 @@ def checked(model, checkpoint, classes=('cat', 'dog')):
     )
     hook = ClassCheckHook()
     hook.after_load_checkpoint(runner, checkpoint)
+    mmengine_checkpoint._load_checkpoint_to_model(model, checkpoint)  # as the runner goes on
     return hook, runner
 
 
@@ -78,7 +80,7 @@ def test_a_checkpoint_of_the_network_and_its_classes_is_tested():
 @pytest.mark.parametrize('stage', ['val', 'test'])
 def test_static_weights_are_not_measured_as_the_routed_networks(stage):
     hook, runner = checked(Detector(num_experts=2), of(Detector()))
-    with pytest.raises(CheckpointError, match='epoch_3.pth .* it lacks bbox_head.0.router'):
+    with pytest.raises(CheckpointError, match='epoch_3.pth .* shapes differ in bbox_head.0.weight'):
         getattr(hook, f'before_{stage}')(runner)
 
 
@@ -87,6 +89,29 @@ def test_nor_is_a_head_for_another_number_of_classes():
     checkpoint['state_dict']['bbox_head.0.weight'] = torch.zeros(6, 3, 1, 1)
     hook, runner = checked(Detector(), checkpoint)
     with pytest.raises(CheckpointError, match='shapes differ in bbox_head.0.weight'):
+        hook.before_test(runner)
+
+
+class Renaming(Detector):
+    """Knows a layer by an older name, as mmdet's FCOS does."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        for name in [name for name in state_dict if '.fcos_norm.' in name]:
+            state_dict[name.replace('fcos_norm', '1')] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@pytest.mark.parametrize('num_experts', [0, 2])
+def test_names_that_the_network_changes_while_it_loads_are_known(num_experts):
+    model = Renaming(num_experts)
+    weights = Renaming(num_experts).state_dict()
+    older = {name.replace('.1.', '.fcos_norm.'): value for name, value in weights.items()}
+    hook, runner = checked(model, dict(state_dict=older))
+    hook.before_test(runner)
+    older['bbox_head.fcos_norm.bias'] = torch.zeros(6)
+    del older['bbox_head.fcos_norm.weight']
+    hook, runner = checked(model, dict(state_dict=older))
+    with pytest.raises(CheckpointError, match=r'it lacks .*\.1.weight; shapes .*\.1.bias$'):
         hook.before_test(runner)
 
 
