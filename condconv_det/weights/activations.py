@@ -1,4 +1,4 @@
-"""How a checkpoint's layers are routed, by the config that training leaves in it.
+"""How a checkpoint's layers are routed, by the config that training or a conversion leaves in it.
 
 The config is Python. It is read as literals and never run, for a checkpoint may be anybody's.
 """
@@ -18,12 +18,13 @@ def told_activations(keys: Sequence[str], meta: dict[str, Any]) -> dict[str, str
 
     Args:
         keys: of experts in the state dict, such as 'neck.extra_layers.0.0.conv.weight'.
-        meta: of the checkpoint; mmengine keeps the config's text as `cfg`.
+        meta: of the checkpoint; mmengine keeps the config's text as `cfg`, a converted file the
+            `backbone`.
 
     Raises:
         ValueError: the part of the network that holds a layer is configured with both.
     """
-    model = _read_model(meta.get('cfg'))
+    model = _read_model(meta.get('cfg')) or dict(backbone=meta.get('backbone'))
     told = {}
     for key in keys:
         name, part = _part(model, key)

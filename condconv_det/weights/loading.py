@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import CondConv2d, CondLinear, RoutedBlock
 
+from .activations import told_activations
 from .fit import BACKBONES, check_fit, class_layers, listing, not_needed, unwrapped
 from .settings import Setting, differing_settings
+from .static import expert_names
 
 # The key under which a state dict's `_metadata`, which mmengine hands on with the weights, say from
 # where they are: `file`, its `prefixes`, the `prefix` that was taken, the `backbone` that they are
-# for. Plain data, for whoever saves the state dict again.
+# for, the `activations` that route its experts. Plain data, for whoever saves the state dict again.
 ORIGIN = 'condconv_det.origin'
 MISSHAPEN = 'size mismatch for '  # how PyTorch's message begins
 
@@ -48,10 +50,12 @@ def load_checkpoint(
     if not isinstance(weights, dict):
         return checkpoint
     meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
     origin = dict(
         file=str(filename),
         prefixes=sorted({str(key).partition('.')[0] + '.' for key in weights}),
-        backbone=meta.get('backbone') if isinstance(meta, dict) else None,
+        backbone=meta.get('backbone'),
+        activations=_told(weights, meta),
     )
     marked = _marked(weights, weights, origin)
     if weights is checkpoint:
@@ -143,6 +147,7 @@ def _load_whole_or_not(
     ):
         return _plain_load_state_dict(module, state_dict, strict, logger)
     origin = _origin(state_dict)
+    _check_activations(network, state_dict, origin)
     if not strict:
         state_dict = _fitting(network, state_dict, logger)
     try:
@@ -203,6 +208,44 @@ def _fitting(
     own = network.state_dict()
     fitting.update((key, own[key]) for key in own if key.startswith(apart))
     return _marked(fitting, state_dict, origin)
+
+
+def _told(weights: Mapping[Any, Any], meta: dict[str, Any]) -> dict[str, str]:
+    """`told_activations` of what else a file may hold, none where they cannot be told."""
+    # the wrapper of a network that was trained on several devices
+    tensors = {
+        str(key).removeprefix('module.'): value
+        for key, value in weights.items()
+        if isinstance(value, Tensor)
+    }
+    try:
+        return told_activations(expert_names(tensors), meta)
+    except ValueError:
+        return {}
+
+
+def _check_activations(
+    network: nn.Module, state_dict: Mapping[str, Tensor], origin: Mapping[str, Any]
+) -> None:
+    """Raises CheckpointError if experts are for another routing than that of their layers.
+
+    Experts for sigmoid routing mix to 2/E of their kernel where softmax routes them.
+    """
+    told, prefix = origin.get('activations', {}), origin.get('prefix', '')
+    others = {
+        name: (told[f'{prefix}{name}.weight'], layer.activation)
+        for name, layer in network.named_modules()
+        if isinstance(layer, CondConv2d | CondLinear)
+        and f'{name}.weight' in state_dict
+        and told.get(f'{prefix}{name}.weight', layer.activation) != layer.activation
+    }
+    if others:
+        theirs, ours = next(iter(others.values()))
+        raise CheckpointError(
+            f'checkpoint {origin["file"]} has experts for {theirs} routing, by the config in it, '
+            f'and the network routes them by {ours}: {listing(others)}; '
+            f'set routing=dict(activation={theirs!r}) in the cond_cfg'
+        )
 
 
 def _warn_of_settings(

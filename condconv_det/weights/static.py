@@ -41,7 +41,7 @@ def static_file(source_file: Path, dest: Path, activation: str | None = None) ->
     """
     routed, meta = read_checkpoint(source_file)
     check_apart(source_file, dest)
-    keys = _experts(routed)
+    keys = expert_names(routed)
     told = told_activations(keys, meta)
     others = [key for key in told if activation not in (None, told[key])]
     if others:
@@ -68,7 +68,7 @@ def static_weights(state_dict: dict[str, Tensor], activation: str = 'sigmoid') -
         ValueError: the activation is neither.
         CheckpointError: there are no experts.
     """
-    return _mix(state_dict, dict.fromkeys(_experts(state_dict), _checked(activation)))
+    return _mix(state_dict, dict.fromkeys(expert_names(state_dict), _checked(activation)))
 
 
 def _checked(activation: str) -> str:
@@ -89,7 +89,7 @@ def _mix(state_dict: dict[str, Tensor], activations: dict[str, str]) -> dict[str
     return static
 
 
-def _experts(state_dict: dict[str, Tensor]) -> list[str]:
+def expert_names(state_dict: dict[str, Tensor]) -> list[str]:
     """The names of all experts, such as 'backbone.conv1.conv.weight'."""
     return [key for key in state_dict if _holds_experts(key, state_dict)]
 

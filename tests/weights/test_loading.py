@@ -130,6 +130,42 @@ def test_a_whole_network_is_compared_too(converted, warned):
     ]
 
 
+SIGMOID, SOFTMAX = (
+    dict(num_experts=4, routing=dict(activation=activation))
+    for activation in ('sigmoid', 'softmax')
+)
+
+
+@pytest.mark.parametrize('share', ['layer', 'block'])
+def test_experts_for_another_routing_are_refused(converted, share):
+    file = converted(dict(V1, cond_cfg=dict(SIGMOID, share=share)))
+    load_pretrained(dict(V1, cond_cfg=dict(num_experts=4, share=share)), file)
+    network = dict(V1, cond_cfg=dict(SOFTMAX, share=share))
+    says = 'converted.pth has experts for sigmoid routing, .* by softmax: layer4'
+    with pytest.raises(CheckpointError, match=says):
+        load_pretrained(network, file)
+    with pytest.raises(CheckpointError, match='by softmax: backbone.layer4'):
+        load_checkpoint(Detector(network), str(file))
+
+
+def test_so_are_those_of_a_training_with_another_routing(converted):
+    file = converted(dict(V1, cond_cfg=SOFTMAX))
+    checkpoint = torch.load(file)
+    trained = Config(dict(model=dict(backbone=dict(V1, cond_cfg=SOFTMAX)))).pretty_text
+    torch.save(dict(checkpoint, meta=dict(cfg=trained)), file)
+    load_checkpoint(Detector(dict(V1, cond_cfg=SOFTMAX)), str(file))
+    with pytest.raises(
+        CheckpointError, match='for softmax routing, .* by sigmoid: backbone.layer4'
+    ):
+        load_checkpoint(Detector(dict(V1, cond_cfg=SIGMOID)), str(file))
+
+
+def test_static_kernels_load_under_any_routing(converted):
+    file = converted(V1)
+    for cond_cfg in (SIGMOID, SOFTMAX):
+        load_pretrained(dict(V1, cond_cfg=cond_cfg), file)
+
+
 def test_a_synchronised_norm_stays_one(converted, warned):
     here = dict(TIMM_V1, norm_cfg=dict(type='SyncBN', eps=1e-3))
     load_pretrained(here, converted(TIMM_V1))
