@@ -100,6 +100,7 @@ def load_state_dict(
         CheckpointError: the network has a part of this package and the checkpoint does not fit it.
     """
     network = unwrapped(module)
+    state_dict = _for_both(network, state_dict)
     own = network.state_dict()
     misshapen = {
         key for key in own.keys() & state_dict.keys() if _differ(own[key], state_dict[key])
@@ -175,6 +176,23 @@ def _marked(
     marked._metadata = OrderedDict(getattr(source, '_metadata', None) or {})
     marked._metadata[ORIGIN] = dict(origin)
     return marked
+
+
+def _for_both(network: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A detector's weights for student and teacher, as mmdet's SemiBaseDetector takes them."""
+    if not (hasattr(network, 'student') and hasattr(network, 'teacher')):
+        return state_dict
+    from mmdet.models import SemiBaseDetector  # a backbone alone does without mmdet
+
+    named = any('student' in key or 'teacher' in key for key in state_dict)
+    if named or not isinstance(network, SemiBaseDetector):
+        return state_dict
+    origin = _origin(state_dict)
+    both = [
+        {f'{half}.{key}': value for half in ('teacher', 'student') for key, value in each.items()}
+        for each in (state_dict, origin.get('activations', {}))
+    ]
+    return _marked(both[0], state_dict, dict(origin, activations=both[1]))
 
 
 def _fitting(

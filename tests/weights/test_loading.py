@@ -4,10 +4,11 @@ import logging
 
 import pytest
 import torch
+from mmdet.models import SemiBaseDetector
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from condconv_det.compat.checkpoints import CheckpointError
@@ -158,6 +159,26 @@ def test_so_are_those_of_a_training_with_another_routing(converted):
         CheckpointError, match='for softmax routing, .* by sigmoid: backbone.layer4'
     ):
         load_checkpoint(Detector(dict(V1, cond_cfg=SIGMOID)), str(file))
+
+
+def semi_supervised(backbone):
+    head = dict(type='RetinaHead', num_classes=2, in_channels=256, stacked_convs=0)
+    detector = dict(type='RetinaNet', backbone=backbone, neck=None, bbox_head=head)
+    init_default_scope('mmdet')
+    return SemiBaseDetector(detector, semi_train_cfg=dict(freeze_teacher=True))
+
+
+@pytest.mark.parametrize('cond_cfg', [None, SIGMOID])
+def test_a_detectors_checkpoint_loads_into_student_and_teacher(converted, cond_cfg):
+    file = converted(dict(V1, cond_cfg=cond_cfg))
+    semi = semi_supervised(dict(V1, cond_cfg=cond_cfg))
+    checkpoint = load_checkpoint(semi, str(file))
+    for half in (semi.student, semi.teacher):
+        for name, value in half.backbone.state_dict().items():
+            assert torch.equal(value, checkpoint['state_dict'][f'backbone.{name}'])
+    if cond_cfg:
+        with pytest.raises(CheckpointError, match='by softmax: student.backbone.layer4'):
+            load_checkpoint(semi_supervised(dict(V1, cond_cfg=SOFTMAX)), str(file))
 
 
 def test_static_kernels_load_under_any_routing(converted):
