@@ -32,9 +32,10 @@ def mend(runner: ModuleType) -> None:
 def find_newest_whole_checkpoint(work_dir: str) -> str | None:
     """The checkpoint that `--resume` goes on from; None in a folder where nothing was trained.
 
-    Looks at every `*.pth` in the work_dir, and in the folder that `last_checkpoint` names, for the
-    one written last by its own account: `last_checkpoint` is older if the training was killed
-    between the two. Warns of each damaged file that it meets.
+    Looks at every `*.pth` in the work_dir, and in the folder that `last_checkpoint` names. What
+    `last_checkpoint` names is older than the newest if the training was killed between the two, and
+    a clock may go back: it is passed over, if whole, only for one that is later both by time and by
+    iteration. Without it the one written last counts. Warns of each damaged file that it meets.
 
     Raises:
         CheckpointError: there are checkpoints, or a `last_checkpoint`, but none to go on from.
@@ -56,7 +57,9 @@ def find_newest_whole_checkpoint(work_dir: str) -> str | None:
     faults = []
     if named and not os.path.isfile(named):
         faults.append(f'{pointer} names {named!r}, which does not exist')
-    newest = _newest_whole(found, faults)
+    # by the path that it has among those found
+    listed = os.path.join(os.path.realpath(os.path.dirname(named)), os.path.basename(named))
+    newest = _newest_whole(found, listed, faults)
     if newest is None and (faults or found):
         reasons = faults or [f'{path} holds weights alone, or is not by mmengine' for path in found]
         raise CheckpointError(
@@ -68,8 +71,12 @@ def find_newest_whole_checkpoint(work_dir: str) -> str | None:
     return newest
 
 
-def _newest_whole(paths: list[str], faults: list[str]) -> str | None:
-    """Of the checkpoints that a training can go on from; adds to `faults` what damage it met."""
+def _newest_whole(paths: list[str], named: str, faults: list[str]) -> str | None:
+    """Of the checkpoints that a training can go on from; adds to `faults` what damage it met.
+
+    Args:
+        named: by `last_checkpoint`; it counts before those that are not later in all.
+    """
     written = {}
     for path in paths:
         try:
@@ -82,6 +89,14 @@ def _newest_whole(paths: list[str], faults: list[str]) -> str | None:
     newest_first = sorted(
         written, key=lambda path: (written[path]['time'], written[path]['iter']), reverse=True
     )
+    if named in written:
+        first = [
+            path
+            for path in newest_first
+            if path == named
+            or all(written[path][key] > written[named][key] for key in ('time', 'iter'))
+        ]
+        newest_first = list(dict.fromkeys([*first, *newest_first]))
     for path in newest_first:
         try:
             check_records(path)

@@ -49,6 +49,19 @@ def test_written_last_wins_over_the_higher_number(epoch, tmp_path):
     epoch(7)
     again = epoch(3, meta=dict(epoch=3, iter=30, time='20260102_000000'))
     assert find(str(tmp_path)) == str(again)
+    (tmp_path / 'last_checkpoint').unlink()
+    assert find(str(tmp_path)) == str(again)
+
+
+def test_a_clock_that_went_back_does_not_undo_an_epoch(epoch, tmp_path, monkeypatch):
+    before = epoch(3, meta=dict(epoch=3, iter=30, time='20261025_024500'))
+    last = epoch(4, meta=dict(epoch=4, iter=40, time='20261025_021500'))
+    assert find(str(tmp_path)) == str(last)
+    monkeypatch.chdir(tmp_path.parent)
+    (tmp_path / 'last_checkpoint').write_text(f'{tmp_path.name}/{last.name}')
+    assert find(str(tmp_path)) == str(last)
+    last.write_bytes(b'')
+    assert find(str(tmp_path)) == str(before)
 
 
 def test_checkpoints_in_a_folder_of_their_own_are_found(epoch, tmp_path):
