@@ -13,6 +13,10 @@ from condconv_det.layers.router import ACTIVATIONS
 ROUTED_TYPES = ('CondConv2d', 'CondLinear')
 
 
+class UnreadableConfig(ValueError):
+    """A config in a checkpoint that tells nothing of its routing."""
+
+
 def told_activations(keys: Sequence[str], meta: dict[str, Any]) -> dict[str, str]:
     """The activation of each layer's router, where the config tells it.
 
@@ -22,6 +26,7 @@ def told_activations(keys: Sequence[str], meta: dict[str, Any]) -> dict[str, str
             `backbone`.
 
     Raises:
+        UnreadableConfig: there is a config with a model that is not made of literals alone.
         ValueError: the part of the network that holds a layer is configured with both.
     """
     model = _read_model(meta.get('cfg')) or dict(backbone=meta.get('backbone'))
@@ -40,20 +45,26 @@ def told_activations(keys: Sequence[str], meta: dict[str, Any]) -> dict[str, str
 
 
 def _read_model(text: Any) -> Any:
-    """A config's `model`; None where it has none that is made of literals alone."""
+    """A config's `model`; None where it has none."""
     if not isinstance(text, str):
         return None
     try:
         for node in ast.parse(text).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'model':
-                return ast.literal_eval(_DictCalls().visit(node.value))
-    except (SyntaxError, TypeError, ValueError):
-        pass
+                return ast.literal_eval(_Literals().visit(node.value))
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
+        raise UnreadableConfig(
+            f'the config in the checkpoint cannot be read as literals: {type(error).__name__}: '
+            f'{error}'
+        ) from error
     return None
 
 
-class _DictCalls(ast.NodeTransformer):
-    """Puts `{'a': 1}` in the place of `dict(a=1)`."""
+class _Literals(ast.NodeTransformer):
+    """Puts `{'a': 1}` in the place of `dict(a=1)`, and a number in that of `inf` and `nan`."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(float(node.id)) if node.id in ('inf', 'nan') else node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)

@@ -14,7 +14,7 @@ from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers.cond_conv2d import OWN_ROUTER
 from condconv_det.layers.router import ACTIVATIONS
 
-from .activations import told_activations
+from .activations import UnreadableConfig, told_activations
 from .files import check_apart, read_checkpoint, write_checkpoint
 from .fit import ROUTER, listing
 
@@ -36,13 +36,19 @@ def static_file(source_file: Path, dest: Path, activation: str | None = None) ->
     Raises:
         FileNotFoundError: there is no source file.
         ValueError: the activation is neither, or another one than the config in the checkpoint
-            says; the config does not tell which of two a layer has; or `dest` is the source file.
+            says; the config does not tell which of two a layer has, or cannot be read and no
+            activation is given; or `dest` is the source file.
         CheckpointError: there are no experts, or the file is damaged.
     """
     routed, meta = read_checkpoint(source_file)
     check_apart(source_file, dest)
     keys = expert_names(routed)
-    told = told_activations(keys, meta)
+    try:
+        told = told_activations(keys, meta)
+    except UnreadableConfig:
+        if activation is None:
+            raise
+        told = {}
     others = [key for key in told if activation not in (None, told[key])]
     if others:
         raise ValueError(

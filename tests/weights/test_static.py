@@ -92,6 +92,7 @@ MIXED = dict(
     bbox_head=dict(type='C', cond_cfg=dict(num_experts=8, routing=dict())),
     test_cfg=dict(score_thr=0.02, nms=dict(type='nms')),
 )
+ENDLESS = dict(ranges=((-1, float('inf')), (float('-inf'), float('nan'))))  # as FCOS's
 LAYERS = ('backbone.layer1.0.conv', 'neck.1.convs.0', 'bbox_head.cls')
 
 
@@ -113,8 +114,7 @@ def kernels(path):
         (Config(dict(model=MIXED['neck'][1])).pretty_text, [4, 4, 4]),
         (Config(dict(model=dict(SOFTMAX, cond_cfg=dict(routing=SOFTMAX)))).pretty_text, [1, 1, 1]),
         ('', [4, 4, 4]),
-        ('model = build()', [4, 4, 4]),
-        ('model = dict(', [4, 4, 4]),
+        (Config(dict(model=dict(MIXED, test_cfg=ENDLESS))).pretty_text, [1, 4, 4]),
     ],
 )
 def test_each_layer_has_the_routing_that_the_config_in_the_checkpoint_says(
@@ -123,6 +123,17 @@ def test_each_layer_has_the_routing_that_the_config_in_the_checkpoint_says(
     save_ones(tmp_path / 'epoch_3.pth', text)
     static_file(tmp_path / 'epoch_3.pth', tmp_path / 'static.pth')
     assert kernels(tmp_path / 'static.pth') == expected
+
+
+@pytest.mark.parametrize('text', ['model = build()', 'model = dict(', 'model = ' + '[' * 5000])
+def test_a_config_that_cannot_be_read_needs_an_activation(text, tmp_path):
+    source, dest = tmp_path / 'epoch_3.pth', tmp_path / 'static.pth'
+    save_ones(source, text)
+    with pytest.raises(ValueError, match='config in the checkpoint cannot be read as literals: '):
+        static_file(source, dest)
+    assert not dest.exists()
+    static_file(source, dest, 'softmax')
+    assert kernels(dest) == [1, 1, 1]
 
 
 def test_the_config_in_a_checkpoint_is_not_run(tmp_path):
