@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,11 @@ def _check_categories(dataset: Dataset, classes: Sequence[str]) -> None:
         return
     if len(taken) != len(classes):
         raise ValueError(_difference(dataset.ann_file, classes))
-    if not Path(dataset.ann_file).is_file():  # in a store that cannot be read from here
+    file = Path(dataset.ann_file)
+    if not file.is_file():  # in a store that cannot be read from here
         return
-    names = {category['id']: category['name'] for category in _categories(dataset.ann_file)}
+    categories = _categories(file, file.stat().st_mtime_ns)
+    names = {category['id']: category['name'] for category in categories}
     numbered = [names[category] for category in taken]
     # LVIS's have names of their own
     if sorted(numbered) == sorted(classes) and numbered != list(classes):
@@ -92,13 +95,14 @@ def _check_categories(dataset: Dataset, classes: Sequence[str]) -> None:
         )
 
 
-def _categories(ann_file: Path | str) -> list[dict[str, Any]]:
+@lru_cache  # of a file as it is, which each validation asks for
+def _categories(ann_file: Path, written: int) -> list[dict[str, Any]]:
     return read_coco(ann_file)['categories']
 
 
 def _difference(ann_file: Path | str, classes: Sequence[str]) -> str:
     """How the categories of a COCO json differ from the classes that a config names."""
-    names = [category['name'] for category in _categories(ann_file)]
+    names = [category['name'] for category in read_coco(ann_file)['categories']]
     missing = [name for name in classes if name not in names]
     if missing:
         return (
