@@ -2,8 +2,10 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import prod
 
 import torch
+import torchvision  # noqa: F401  registers torch.ops.torchvision
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from torch import Tensor, nn
@@ -25,7 +27,8 @@ class Cost:
         parameters: of the whole network.
         expert_parameters: those among them that are experts' kernels and matrices.
         multiply_adds: of convolutions and matrix products, mixing and routing included; norms,
-            activations and pooling are not counted, as in the paper.
+            activations, pooling and the sampling of deformable convolutions are not counted, as in
+            the paper.
         mixing: those that mix kernels from experts, one for each expert parameter, and in a head of
             regions for each of these.
         routing: those of the routers' linear layers.
@@ -59,7 +62,8 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     routed = [layer for layer in model.modules() if isinstance(layer, EXPERTS | Router)]
     hooks = [layer.register_forward_hook(count) for layer in routed]
     was_training = model.training
-    counter = FlopCounterMode(display=False)
+    deformable = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
+    counter = FlopCounterMode(display=False, custom_mapping=deformable)
     model.eval()
     try:
         with counter, torch.no_grad():
@@ -78,6 +82,13 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
         mixing=sum(mixing),
         routing=sum(routing),
     )
+
+
+def _deform_conv_flops(
+    x: torch.Size, weight: torch.Size, *_, out_shape: torch.Size, **kwargs
+) -> int:
+    """A plain convolution's, of which PyTorch counts a multiply-add as two."""
+    return 2 * out_shape[0] * prod(out_shape[2:]) * prod(weight)
 
 
 def image_size(cfg: Config) -> tuple[int, int]:

@@ -1,5 +1,7 @@
+import pytest
 import torch
 from mmcv.cnn import ConvModule
+from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
 from mmdet.datasets.transforms import Resize
 from mmengine.config import Config
 from torch import nn
@@ -23,6 +25,13 @@ def test_counts_shared_layers_each_time_they_run():
     layer = CondConv2d(4, 4, 1, num_experts=2)
     twice = nn.Sequential(layer, layer)
     assert measure_cost(twice, torch.zeros(1, 4, 3, 3)).mixing == 2 * 2 * 16
+
+
+@pytest.mark.parametrize('layer, sampled', [(DeformConv2dPack, 2), (ModulatedDeformConv2dPack, 3)])
+def test_a_deformable_convolution_counts_as_a_plain_one_and_that_of_its_offsets(layer, sampled):
+    plain, offsets = 6 * 2 * 9 * 4 * 3, sampled * 9 * 4 * 9 * 4 * 3
+    network = layer(4, 6, 3, stride=2, padding=1, groups=2)
+    assert measure_cost(network, torch.zeros(1, 4, 8, 6)).multiply_adds == plain + offsets
 
 
 def test_a_plain_network_has_no_experts_and_keeps_its_mode():
