@@ -16,6 +16,8 @@ STAGE = re.compile(r'(layers?\.?)(\d+)\.')
 LAST_STAGE = 'conv2.'
 # Of a whole network, in a checkpoint from which a bare backbone loads.
 CLASSIFIER = ('fc.', 'classifier.', 'head.')
+# Layers of boxes, such as `bbox_head.retina_reg` and `bbox_head.reg_convs.0.2`.
+REGRESSION = re.compile(r'(.*[._])?reg(_|\.|$)')
 ROUTER = re.compile(r'(.*\.)?router\.')
 
 
@@ -87,7 +89,9 @@ def class_layers(network: nn.Module, state_dict: dict[str, Tensor]) -> list[str]
     """Names of the layers whose shape differs by the number of classes alone.
 
     Such a layer has A outputs for each class, of a module that holds it and has `num_classes`, the
-    background maybe among them, and in the checkpoint A outputs for each of some other number.
+    background maybe among them, and in the checkpoint A outputs for each of some other number. One
+    of boxes depends on the classes only in a head whose regression is not agnostic of them: else
+    another number of anchors would pass for another one of classes.
     """
     names = []
     for name, layer in network.named_modules():
@@ -96,7 +100,9 @@ def class_layers(network: nn.Module, state_dict: dict[str, Tensor]) -> list[str]
             continue
         kernel_axes = 4 if isinstance(layer, nn.Conv2d) else 2
         theirs, own = given.shape[-kernel_axes:], layer.weight.shape[-kernel_axes:]
-        classes = _num_classes(network, name)
+        classes, agnostic = _classes(network, name)
+        if agnostic and REGRESSION.match(name):
+            continue
         if classes and len(theirs) == len(own) and theirs[0] != own[0] and theirs[1:] == own[1:]:
             if any(
                 own[0] % count == 0 and theirs[0] % (own[0] // count) == 0
@@ -195,14 +201,17 @@ def _added_to_resnet(backbone: nn.Module) -> tuple[str, ...]:
     return tuple(added)
 
 
-def _num_classes(network: nn.Module, name: str) -> int | None:
-    """Of the innermost module around a layer that has a number of classes."""
+def _classes(network: nn.Module, name: str) -> tuple[int | None, bool]:
+    """Of the innermost module around a layer that has a number of classes: it, and whether its
+    boxes are the same for all.
+    """
     while name:
         name = name.rpartition('.')[0]
-        classes = getattr(network.get_submodule(name), 'num_classes', None)
+        part = network.get_submodule(name)
+        classes = getattr(part, 'num_classes', None)
         if isinstance(classes, int) and classes > 0:
-            return classes
-    return None
+            return classes, getattr(part, 'reg_class_agnostic', True)
+    return None, True
 
 
 def _prefix_hint(own: Collection[str], theirs: Collection[str]) -> str:

@@ -168,12 +168,27 @@ def test_another_number_of_classes_loads_all_but_that_layer_and_says_so(load, ca
         assert after['bbox_head.reg.conv.weight'].dim() == 5
 
 
-def test_a_box_predictor_of_another_shape_is_no_matter_of_classes(load):
-    def more_boxes(state_dict):
-        state_dict['bbox_head.reg.conv.weight'] = torch.ones(24, 16, 1, 1)
+@pytest.mark.parametrize('num_classes', [80, 1])  # a multiple of 1 is any number
+def test_a_box_predictor_of_another_shape_is_no_matter_of_classes(load, num_classes):
+    def more_anchors(state_dict):
+        for name in ('cls', 'reg'):
+            for leaf in ('weight', 'bias'):
+                key = f'bbox_head.{name}.conv.{leaf}'
+                state_dict[key] = state_dict[key].repeat_interleave(2, 0)
 
-    with pytest.raises(CheckpointError, match='bbox_head.reg.conv.weight'):
-        load(Detector(V1), Detector(V1), more_boxes)
+    network = Detector(V1, num_classes)
+    with pytest.raises(CheckpointError, match=r'bbox_head.reg.conv.weight \[24, 16'):
+        load(network, network, more_anchors)
+
+
+def test_boxes_of_each_class_are_a_matter_of_classes(load):
+    few, many = Detector(V1, num_classes=3), Detector(V1, num_classes=6)
+    for network, channels in ((few, 12), (many, 24)):
+        network.bbox_head.reg = ConvModule(16, channels, 1)
+        network.bbox_head.reg_class_agnostic = False  # as in Faster R-CNN
+    before = few.bbox_head.reg.conv.weight.clone()
+    load(few, many)
+    assert torch.equal(few.bbox_head.reg.conv.weight, before)
 
 
 def test_other_networks_keep_mmengines_behaviour(load):
