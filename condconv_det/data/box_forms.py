@@ -5,7 +5,7 @@ from typing import Any
 LIMIT = 1e15  # for ids and coordinates: a float still holds every integer below
 _FEW = 3  # fewer boxes tell no form
 _NEARLY_ALL = 0.95
-_BEYOND_ONE = 0.01  # by which a box in parts of the image may cross its border
+_ROUNDING = 0.01  # parts of an image by which a box may cross its border
 
 Entry = dict[str, Any]
 
@@ -35,23 +35,16 @@ def box_around(polygons: Any) -> list[float] | None:
     return [left, top, max(across) - left, max(down) - top]
 
 
-def boxes_in_parts(annotations: list[Any]) -> list[list[float]]:
-    """A file's boxes if all lie within 0 and 1, as those in parts of the image do; else none."""
-    boxes = []
-    for entry in annotations:
-        box = entry.get('bbox') if isinstance(entry, dict) else None
-        if not is_box(box):
-            continue
-        if min(box) < 0 or max(box) > 1:
-            return []
-        if box[2] and box[3]:
-            boxes.append(box)
-    return boxes if len(boxes) >= _FEW else []
+def are_parts(boxes: list[list[float]]) -> bool:
+    """Whether all of a file's boxes, if there are several, lie within 0 and 1."""
+    return len(boxes) >= _FEW and all(
+        -_ROUNDING <= min(box) and max(box) <= 1 + _ROUNDING for box in boxes
+    )
 
 
 def count_beyond_one(boxes: list[list[float]]) -> int:
     """Boxes in parts of the image that cross its border, as corners and centres do."""
-    return sum(max(x + width, y + height) > 1 + _BEYOND_ONE for x, y, width, height in boxes)
+    return sum(max(x + width, y + height) > 1 + _ROUNDING for x, y, width, height in boxes)
 
 
 def are_corners(boxes: list[list[float]]) -> bool:
@@ -64,9 +57,10 @@ def in_pixels(annotation: Entry, image: Entry) -> Entry:
     """An annotation whose box, and area if it has one, were in parts of the image."""
     width, height = image['width'], image['height']
     scaled = {}
-    if is_box(annotation.get('bbox')):
+    box = annotation.get('bbox') or box_around(annotation.get('segmentation'))
+    if is_box(box):
         sides = width, height, width, height
-        scaled['bbox'] = [number * side for number, side in zip(annotation['bbox'], sides)]
+        scaled['bbox'] = [number * side for number, side in zip(box, sides)]
     area = annotation.get('area')
     if is_number(area) and area <= 1:  # a larger one is in pixels
         scaled['area'] = area * width * height

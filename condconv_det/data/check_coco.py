@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from .box_forms import (
     are_corners,
+    are_parts,
     box_around,
-    boxes_in_parts,
     count_beyond_one,
     in_pixels,
     is_box,
@@ -78,11 +78,17 @@ def check_coco(
     faults: list[Fault] = []
     categories = _check_categories(data['categories'], data['annotations'], classes, faults)
     images, left_out = _check_images(data['images'], faults)
-    in_parts = _check_form(data['annotations'], faults)
-    annotations = _check_annotations(
-        data['annotations'], images, left_out, categories, in_parts, faults
-    )
-    _check_corners(data['annotations'], faults)
+    found: list[Fault] = []
+    annotations = _check_annotations(data['annotations'], images, left_out, categories, found)
+    form = _check_form(data['annotations'], annotations, found)
+    if form is not None:
+        faults.insert(0, form)  # it explains others
+        if KINDS[form.kind].mend:
+            found = []
+            annotations = _check_annotations(
+                data['annotations'], images, left_out, categories, found, in_parts=True
+            )
+    faults += found
     _note_what_is_empty(annotations, images, categories, faults)
     kept = {key: image for key, image in images.items() if key not in unusable}
     if not kept:
@@ -183,35 +189,35 @@ def _check_images(entries: list[Any], faults: list[Fault]) -> tuple[dict[Any, En
     return {key: image for key, image in images.items() if key not in left_out}, left_out
 
 
-def _check_form(entries: list[Any], faults: list[Fault]) -> bool:
-    """Whether boxes are in parts of the image."""
-    boxes = boxes_in_parts(entries)
-    if not boxes:
-        return False
-    detail = f'all {len(boxes)} lie within 0 and 1'
-    beyond = count_beyond_one(boxes)
-    if beyond:
-        detail += f', and {beyond} reach beyond 1 as x y width height: corners or centres?'
-        faults.append(Fault('boxes of another form', 'annotations', detail))
-        return False
-    detail += ', taken as x y width height in parts of the image'
-    faults.append(Fault('boxes in parts of the image', 'annotations', detail))
-    return True
+def _check_form(entries: list[Any], kept: list[Entry], found: list[Fault]) -> Fault | None:
+    """What is wrong with all boxes alike.
 
-
-def _check_corners(entries: list[Any], faults: list[Fault]) -> None:
-    """Says of corners what they are, before the faults that they have as boxes."""
-    beyond = sum(fault.kind in _BEYOND for fault in faults)
+    Args:
+        entries: all annotations.
+        kept: those that remain.
+        found: the faults of all.
+    """
+    boxes = [entry['bbox'] for entry in kept]
+    if are_parts(boxes):
+        detail = f'all {len(boxes)} lie within 0 and 1'
+        beyond = count_beyond_one(boxes)
+        if beyond:
+            detail += f', and {beyond} reach beyond 1 as x y width height: corners or centres?'
+            return Fault('boxes of another form', 'annotations', detail)
+        detail += ', taken as x y width height in parts of the image'
+        return Fault('boxes in parts of the image', 'annotations', detail)
+    beyond = sum(fault.kind in _BEYOND for fault in found)
     if beyond * 2 <= len(entries):
-        return
+        return None
     said = [entry.get('bbox') for entry in entries if isinstance(entry, dict)]
     boxes = [box for box in said if is_box(box)]
-    if are_corners(boxes):
-        detail = (
-            f'{beyond} of {len(boxes)} reach beyond their image as x y width height, and nearly '
-            'all are boxes as corners x1 y1 x2 y2: write [x1, y1, x2 - x1, y2 - y1]'
-        )
-        faults.insert(0, Fault('boxes of another form', 'annotations', detail))
+    if not are_corners(boxes):
+        return None
+    detail = (
+        f'{beyond} of {len(boxes)} reach beyond their image as x y width height, and nearly '
+        'all are boxes as corners x1 y1 x2 y2: write [x1, y1, x2 - x1, y2 - y1]'
+    )
+    return Fault('boxes of another form', 'annotations', detail)
 
 
 def _check_annotations(
@@ -219,10 +225,10 @@ def _check_annotations(
     images: dict[Any, Entry],
     left_out: set[Any],
     categories: dict[Any, str],
-    in_parts: bool,
     faults: list[Fault],
+    in_parts: bool = False,
 ) -> list[Entry]:
-    """The annotations that remain, mended."""
+    """The annotations that remain, mended; boxes may be in parts of the image."""
     kept = []
     unnumbered = []  # positions in kept
     seen: set[Any] = set()

@@ -275,6 +275,17 @@ def test_boxes_in_parts_of_the_image_are_one_fault_and_an_area_in_pixels_stays()
     ] * 4
 
 
+def test_a_box_that_is_left_out_or_rounded_hides_no_boxes_in_parts_of_the_image():
+    boxes = [[0.5, 0.25, 0.25, 0.5]] * 3
+    data = with_boxes(*boxes, [-0.002, 0, 0.5, 0.5], [4, 5, -20, 10])
+    found = check_coco(data)
+    assert found.faults[0].kind == 'boxes in parts of the image'
+    assert [a['bbox'] for a in found.mended['annotations']] == [
+        *[[30, 10, 15, 20]] * 3,
+        pytest.approx([-0.12, 0, 30, 20]),
+    ]
+
+
 def test_a_fault_names_its_entry_and_cuts_long_text():
     data = extended('annotations', dict(image_id=1, category_id=1, bbox=[1, 2], iscrowd=0))
     data['categories'][1]['id'] = [[]] * 99
