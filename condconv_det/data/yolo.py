@@ -81,7 +81,7 @@ def _names_in_yaml(path: Path) -> Any:
     if names is None:
         return None
     # as written: `yes` is a name, no truth value, and 010 no octal number
-    return yaml.load(read_text(path), yaml.BaseLoader).get('names', names)
+    return yaml.BaseLoader(read_text(path)).get_single_data().get('names', names)
 
 
 def _names_in_lines(path: Path) -> list[str] | None:

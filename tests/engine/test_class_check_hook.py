@@ -143,6 +143,14 @@ def test_one_is_compared_with_the_classes_of_parts_that_differ_in_colours():
                 hook.before_test(runner)
 
 
+def test_nor_an_exported_file_that_was():
+    network = Detector()
+    network.file, network.dataset_meta = 'trained.onnx', dict(classes=['dog', 'cat'])
+    _, runner = checked(network, of(network))
+    with pytest.raises(CheckpointError, match="trained.onnx was trained .* 'dog' there and 'cat'"):
+        ClassCheckHook().before_test(runner)  # which no checkpoint was loaded into
+
+
 def test_after_a_training_what_it_started_from_does_not_matter():
     hook, runner = checked(Detector(num_experts=2), of(Detector()))
     hook.before_train(runner)
