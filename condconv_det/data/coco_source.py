@@ -100,7 +100,7 @@ def _mended(
     """A json's data without what MMDetection cannot use; sizes that it lacks are the files'."""
 
     def find(name: str) -> Path | None:
-        image = index.at(name, path) or index.named(name, path)
+        image = index.listed(name, path)
         return None if image is None else index.root / image
 
     said = read_coco(path, 'utf-8-sig')

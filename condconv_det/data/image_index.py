@@ -63,11 +63,11 @@ class ImageIndex:
             candidates = [image for image in candidates if folder in image.parent.parts]
         return nearest(candidates, Path(near, path), self.root)
 
-    def at(self, name: str, near: Path | None = None) -> Path | None:
-        """The image of a path, which counts from another file's folder, or else from this one."""
-        root = Path(os.path.normpath(self.root))
-        for base in (self.root,) if near is None else (near.parent, self.root):
-            path = Path(os.path.normpath(base / name))
+    def at(self, name: str, near: Path) -> Path | None:
+        """The image of a path, which counts from the folder of a file, or else from this one."""
+        root = Path(os.path.abspath(self.root))
+        for base in (near.parent, root):
+            path = Path(os.path.abspath(base / name))
             if path.is_relative_to(root):
                 path = path.relative_to(root)
                 if (root / path).is_file():
@@ -77,8 +77,8 @@ class ImageIndex:
         return None
 
     def listed(self, name: str, near: Path) -> Path | None:
-        """The image of a path, which counts from the folder, or else of the same name."""
-        return self.at(name) or self.named(name, near)
+        """The image of a path, as `at` finds it, or else of the same name."""
+        return self.at(name, near) or self.named(name, near)
 
     def has_stem(self, file: Path) -> bool:
         """Whether an image, or several, have the name of a file but for the ending."""

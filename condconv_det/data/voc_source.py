@@ -87,14 +87,15 @@ def _read_trees(
 def _read_lists(root: Path, paths: Sequence[Path], faults: list[Fault]) -> dict[Path, str]:
     """The split that a list of ImageSets/Main has of an xml's name, by the xml.
 
-    A list speaks for the files of its data set, which is the folder of ImageSets, where any has
-    such a name, so that VOC2007 and VOC2012 may lie side by side. A line may have more after the
-    name, or folders before it and an image's ending. Of lists that name no split, `trainval`
-    counts, as train, where no list of its data set is train's or val's.
+    A list speaks for the files of its data set, which is the folder of ImageSets, so that VOC2007
+    and VOC2012 may lie side by side, and for those that are in no such folder. A line may have more
+    after the name, or folders before it and an image's ending. Of lists that name no split,
+    `trainval` counts, as train, where no list of its data set is train's or val's.
     """
     of_folder: dict[Path, dict[str, Path]] = defaultdict(dict)
     for path in visible_files(root, 'ImageSets/Main/*.txt'):
         of_folder[path.parents[2]][path.stem.lower()] = path
+    elsewhere = [path for path in paths if not any(map(path.is_relative_to, of_folder))]
     lists: dict[Path, str] = {}
     unknown: list[str] = []
     for folder, files in of_folder.items():
@@ -102,7 +103,7 @@ def _read_lists(root: Path, paths: Sequence[Path], faults: list[Fault]) -> dict[
         for path in paths:
             if path.is_relative_to(folder):
                 by_stem[composed(path.stem)].append(path)
-        for path in paths:
+        for path in elsewhere:
             by_stem.setdefault(composed(path.stem), [path])
         split_of = {stem: SPLIT_WORDS[stem] for stem in files if stem in SPLIT_WORDS}
         if 'trainval' in files and not {'train', 'val'} & set(split_of.values()):

@@ -1,6 +1,6 @@
 """Pascal VOC in folders of any name."""
 
-from reading import boxes, read, splits
+from reading import boxes, kinds, read, splits
 
 
 def test_voc_in_folders_of_any_name(files):
@@ -100,8 +100,11 @@ def test_sets_side_by_side_have_lists_of_their_own(files):
             files.image(f'{year}/JPEGImages/{name}.jpg')
             files.voc(f'{year}/Annotations/{name}.xml', 'cat')
             files.write(f'{year}/ImageSets/Main/{split}.txt', name)
+    files.image('VOC2012/JPEGImages/3.jpg')
+    files.voc('VOC2012/Annotations/3.xml', 'cat')
+    files.write('VOC2007/ImageSets/Main/test.txt', '3')  # whose own xml is missing
     source = read(files)
-    assert source.faults == [] and splits(source) == {
+    assert kinds(source) == ['missing xml', 'image in no list'] and splits(source) == {
         'VOC2007/JPEGImages/1.jpg': 'train',
         'VOC2007/JPEGImages/2.jpg': 'val',
         'VOC2012/JPEGImages/1.jpg': 'val',

@@ -149,3 +149,13 @@ def test_accents_of_macos_and_endings_in_capitals_do_not_part_labels_from_images
     files.write('classes.txt', 'cat')
     source = read(files)
     assert boxes(source) == [('Ka\u0308se.jpg', 'cat')] and not source.faults
+
+
+def test_a_list_names_the_images_beside_it_before_those_of_the_folder(files):
+    for path in ('1', 'a/1', 'b/1'):
+        files.image(f'{path}.jpg')
+        files.yolo(f'{path}.txt', 0)
+    files.write('data.yaml', 'names: [cat]\ntrain: a/list.txt\nval: b/list.txt')
+    for folder in 'ab':
+        files.write(f'{folder}/list.txt', './1.jpg')
+    assert splits(read(files)) == {'a/1.jpg': 'train', 'b/1.jpg': 'val'}
