@@ -53,9 +53,10 @@ def select_images(
             'annotations': [box for box in data['annotations'] if box['image_id'] in kept],
         }
     with folder_written_whole(out) as folder:
-        configs = {path.stem for path in source.glob('*.py')}
+        configs = source.glob('*.py')
+        left_out = {'annotations'}.union(*((config.name, config.stem) for config in configs))
         for entry in source.iterdir():
-            if entry.name != 'annotations' and entry.stem not in configs:
+            if entry.name not in left_out:
                 (folder / entry.name).symlink_to(entry.resolve())
         files = write_splits(folder / 'annotations', splits)
     return {split: out / path.relative_to(folder) for split, path in files.items()}

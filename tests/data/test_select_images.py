@@ -58,11 +58,11 @@ def test_seeds_draw_other_images(shapes, tmp_path):
 def test_configs_of_the_whole_set_and_what_they_trained_stay_with_it(shapes, tmp_path):
     source = tmp_path / 'mine'
     shutil.copytree(shapes, source)
-    (source / 'ssd300_mine.py').touch()
-    (source / 'ssd300_mine').mkdir()
+    (source / 'ssd300_mobilenet-v1-0.5_mine.py').touch()
+    (source / 'ssd300_mobilenet-v1-0.5_mine').mkdir()
     select_images(source, tmp_path / 'out', 'domain', ['fog'], None, 0)
     left = {path.name for path in source.iterdir()} - {path.name for path in shapes.iterdir()}
-    assert left == {'ssd300_mine.py', 'ssd300_mine'}
+    assert left == {'ssd300_mobilenet-v1-0.5_mine.py', 'ssd300_mobilenet-v1-0.5_mine'}
     found = {path.name for path in (tmp_path / 'out').iterdir()}
     assert found == {path.name for path in source.iterdir()} - left
 
