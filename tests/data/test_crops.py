@@ -126,6 +126,15 @@ def test_a_photograph_on_its_side_is_cropped_upright_and_in_its_colours(tmp_path
     assert abs(crop.astype(int) - seen[5:35, 5:55]).mean() < JPEG_ERROR
 
 
+def test_grey_levels_of_16_bits_are_those_that_mmdet_loads(tmp_path):
+    coco = Coco(tmp_path)
+    path = coco.image('scan.png', None)
+    cv2.imwrite(str(path), ACROSS.astype(np.uint16) * 256)
+    coco.box(4, 6, 20, 10)
+    crop = read(coco.crop().folder / 'cat' / 'scan_11.jpg')
+    assert abs(crop - ACROSS[6:16, 4:24]).max() < JPEG_ERROR
+
+
 def test_crowds_ignored_and_small_boxes_are_left_out_and_counted(coco):
     coco.box(1, 1, 9, 9, iscrowd=1)
     coco.box(1, 1, 9, 9, ignore=1)
