@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from .coco_files import SPLITS, write_splits
-from .decode import decoded_size
+from .decode import SUFFIXES, decoded_size
 from .fault import Fault, UnusableImage
 from .text_files import read_lines
 from .voc_xml import check_size, class_names, read_objects, read_xml
 
-_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
+_EXTENSIONS = ('.jpg', *SUFFIXES, *map(str.upper, SUFFIXES))
 
 
 class Conversion(NamedTuple):

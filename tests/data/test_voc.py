@@ -100,6 +100,14 @@ def test_a_box_of_the_whole_image_stays_whole(voc):
     assert done.faults == []
 
 
+@pytest.mark.parametrize('extension', ['webp', 'TIF'])
+def test_an_image_may_have_any_ending_that_mmdet_trains_on(voc, extension):
+    voc.add('other', obj(), extension=extension).split('train', 'other')
+    done, data = convert(voc)
+    assert not done.faults
+    assert [image['file_name'] for image in data['train']['images']] == [f'other.{extension}']
+
+
 def test_an_object_of_one_column_or_row_is_one_pixel_wide_or_high(voc):
     objects = [obj(box=box) for box in ((7, 5, 7, 20), (7, 5, 12, 5), (WIDTH, 5, WIDTH, 5))]
     done, data = convert(voc.add('thin', *objects).split('train', 'thin'))
