@@ -116,7 +116,8 @@ def prepare(
         if all(annotation['iscrowd'] for annotation in data['annotations']):
             raise ValueError(
                 f'none of the {len(data["images"])} images that {root} has for {split} has a box '
-                'that is no crowd; `--resplit` deals out all images anew'
+                'that is no crowd; `--resplit` deals out all images anew; images that nobody '
+                'labelled must be elsewhere, for they would count as background'
             )
     sides = _sides(by_split['train'])
     if not len(sides):

@@ -197,7 +197,7 @@ def test_a_split_of_the_source_without_boxes_is_an_error(files, tmp_path):
         files.image(f'{split}/{number}.jpg')
         files.voc(f'{split}/{number}.xml', *['cat'] * (split != 'val'))
     with pytest.raises(
-        ValueError, match='none of the 1 images that .* has for val has a box that is no crowd'
+        ValueError, match='none of the 1 images .* for val has a box .* images that nobody labelled'
     ):
         prepare(files.root, tmp_path / 'out')
     assert prepare(files.root, tmp_path / 'out', resplit=True).boxes['val'] == {'cat': 1}
