@@ -16,6 +16,8 @@ from condconv_det.data.decode import MAX_PIXELS, SUFFIXES, decode
 def find_images(pattern: str) -> list[Path]:
     """The images that a file's name, a folder or a glob stands for, sorted.
 
+    Hidden files are left out, such as the `._name` that macOS puts beside a file.
+
     Args:
         pattern: of a folder, the images right in it; in a glob, `**` is any number of folders.
 
@@ -24,7 +26,7 @@ def find_images(pattern: str) -> list[Path]:
     """
     path = Path(pattern).expanduser()
     if path.is_dir():
-        candidates = path.iterdir()
+        candidates = path.glob('[!.]*')
     elif path.exists():  # whatever signs of a glob are in its name
         candidates = [path]
     else:

@@ -11,7 +11,7 @@ from condconv_det.deploy.images import decode_image, find_images
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ('b.jpg', 'a.PNG', 'sub/c.webp', 'notes.txt', '[1].jpg'):
+    for name in ('b.jpg', 'a.PNG', 'sub/c.webp', 'notes.txt', '[1].jpg', '._b.jpg'):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
