@@ -3,6 +3,7 @@
 Needed by mmdet 3.x on pycocotools 2.0 and mmcv 2.x.
 """
 
+import shlex
 from collections.abc import Callable
 from functools import cache, wraps
 from types import ModuleType
@@ -88,7 +89,7 @@ def _naming_annotations(plain: Callable) -> Callable:
             raise kind(
                 f'annotation file {self.ann_file} has entries that mmdet cannot read '
                 f'({type(error).__name__}: {error}); '
-                f'`python tools/check_dataset.py {self.ann_file}` names them'
+                f'`python tools/check_dataset.py {shlex.quote(str(self.ann_file))}` names them'
             ) from error
 
     return load_data_list
@@ -101,10 +102,10 @@ def _naming_the_way_out(data_set: type) -> Callable:
         except ImageError as error:
             if not self.test_mode:  # training passes over it, see SkipBrokenImagesHook
                 raise
+            names = shlex.join([self.ann_file, '--images', str(self.data_prefix.get('img'))])
             raise ImageError(
-                f'{error}; `python tools/check_dataset.py {self.ann_file} --images '
-                f'{self.data_prefix.get("img")} --decode --fix OUT.json` writes a json without '
-                'such images'
+                f'{error}; `python tools/check_dataset.py {names} --decode --fix OUT.json` writes '
+                'a json without such images'
             ) from error
 
     return prepare_data

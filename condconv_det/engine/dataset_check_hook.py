@@ -1,5 +1,6 @@
 """The data set's files, checked before the first step."""
 
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ class DatasetCheckHook(Hook):
         by_level: dict[str, list[Fault]] = dict(error=[], warning=[], note=[])
         for fault in faults:
             by_level[level(fault, evaluated)].append(fault)
-        command = f'python tools/check_dataset.py {dataset.ann_file} --images {folder}'
+        names = shlex.join([str(dataset.ann_file), '--images', str(folder)])
+        command = f'python tools/check_dataset.py {names}'
         if by_level['error']:
             mended = all(KINDS[fault.kind].mend for fault in by_level['error'])
             raise AnnotationError(

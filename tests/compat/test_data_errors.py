@@ -56,9 +56,9 @@ def test_annotation_ids_that_occur_twice_are_named_by_an_assertion_error_as_in_m
 
 
 def test_other_entries_that_mmdet_cannot_read_are_no_assertion_error(tmp_path):
-    path = tmp_path / 'half.json'
+    path = tmp_path / 'my half.json'
     path.write_text(json.dumps({**WHOLE, 'annotations': [dict(id=1, image_id=1, category_id=1)]}))
-    with pytest.raises(AnnotationError, match="KeyError: 'bbox'") as error:
+    with pytest.raises(AnnotationError, match="KeyError: 'bbox'.*py '.*/my half.json'`") as error:
         load(path)
     assert not isinstance(error.value, AssertionError)
 
@@ -80,6 +80,13 @@ def dataset(tmp_path):
         metainfo=dict(classes=CLASSES),
         pipeline=[dict(type='LoadImageFromFile')],
     )
+
+
+def test_the_command_for_a_broken_image_can_be_run_where_a_name_has_a_blank(dataset, tmp_path):
+    (tmp_path / 'shapes' / 'train' / '000000.jpg').unlink()
+    dataset.test_mode, dataset.ann_file = True, 'my train.json'
+    with pytest.raises(ImageError, match="check_dataset.py 'my train.json' --images .* --decode"):
+        dataset[0]
 
 
 @pytest.mark.parametrize('content', [None, b'', b'not a picture'], ids=['gone', 'empty', 'text'])

@@ -65,6 +65,14 @@ def test_an_error_stops_the_training_and_is_named_inside_any_wrapper(root, wrap)
         DatasetCheckHook().before_train(runner(wrap(dataset(root))))
 
 
+def test_its_command_can_be_run_where_a_folder_has_a_blank_in_its_name(root):
+    root = root.rename(root.with_name('my shapes'))
+    change(root, bbox=[90, 5, 9, 9])
+    says = "check_dataset.py '.*/my shapes/.*/train.json' --images '.*/my shapes/train/'`"
+    with pytest.raises(AnnotationError, match=says):
+        DatasetCheckHook().before_train(runner(dataset(root)))
+
+
 def test_no_mended_file_is_promised_where_none_is_written(root):
     path = root / 'annotations' / 'train.json'
     data = json.loads(path.read_text())
