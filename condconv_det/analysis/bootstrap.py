@@ -36,7 +36,10 @@ class ClassMatches:
 
 
 def match_detections(
-    ann_file: Path, predictions: Path, classes: Sequence[str] | None = None
+    ann_file: Path,
+    predictions: Path,
+    classes: Sequence[str] | None = None,
+    iou_thrs: Sequence[float] | None = None,
 ) -> list[ClassMatches]:
     """Matches a detector's boxes with the true ones, once for any number of resamples.
 
@@ -44,6 +47,7 @@ def match_detections(
         ann_file: COCO annotations; their images are the sample.
         predictions: COCO results.
         classes: names of those that count; None counts all.
+        iou_thrs: T IoU thresholds; None is COCO's, 0.5 to 0.95.
 
     Returns:
         One for each class, all with the images in the same order.
@@ -55,6 +59,8 @@ def match_detections(
         found = truth.loadRes(results) if results else COCO()
         evaluation = COCOeval(truth, found, 'bbox')
         evaluation.params.catIds = truth.getCatIds(catNms=list(classes or []))
+        if iou_thrs is not None:
+            evaluation.params.iouThrs = iou_thrs
         evaluation.params.maxDets = [100]
         evaluation.params.areaRng = [[0, 1e5**2]]
         evaluation.params.areaRngLbl = ['all']
@@ -81,7 +87,7 @@ def _of_one_class(images: list[dict | None]) -> ClassMatches:
 
 
 def mean_average_precision(classes: Sequence[ClassMatches], times: ndarray) -> float:
-    """COCO's mAP (IoU 0.5 to 0.95, all areas, 100 detections) of a resample.
+    """COCO's mAP (the IoU thresholds of the matches, all areas, 100 detections) of a resample.
 
     As `COCOeval.accumulate`, to which an image that was drawn twice is two images.
 

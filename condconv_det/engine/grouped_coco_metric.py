@@ -22,14 +22,18 @@ class GroupedCocoMetric(CocoMetric):
     Args:
         ann_file: COCO annotations of the images that are tested.
         group_by: key of the annotations' image records, whose values are the groups.
-        args, kwargs: CocoMetric's.
+        args, kwargs: CocoMetric's; its `iou_thrs` are those of the groups, too.
 
     Raises:
-        ValueError: an image has no such key.
+        ValueError: an image has no such key, or 'bbox' is not among the metrics.
     """
 
     def __init__(self, ann_file: str, *args: Any, group_by: str, **kwargs: Any) -> None:
         super().__init__(ann_file, *args, **kwargs)
+        if 'bbox' not in self.metrics:
+            raise ValueError(
+                f"groups are scored by boxes: metric must be 'bbox' or have it, got {self.metrics}"
+            )
         self.ann_file, self.group_by = ann_file, group_by
         self.groups = image_groups(ann_file, group_by)
 
@@ -47,7 +51,7 @@ class GroupedCocoMetric(CocoMetric):
 
     def _of_groups(self, predictions: str) -> dict[str, float]:
         classes = match_detections(
-            Path(self.ann_file), Path(predictions), self.dataset_meta['classes']
+            Path(self.ann_file), Path(predictions), self.dataset_meta['classes'], self.iou_thrs
         )
         maps = {name: mean_average_precision(classes, mask) for name, mask in self.groups.items()}
         found = {f'{self.group_by}_mAP_{name}': round(value, 3) for name, value in maps.items()}

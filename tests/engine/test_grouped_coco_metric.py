@@ -39,11 +39,11 @@ def ann_file(tmp_path):
     return str(path)
 
 
-def evaluate(metric, found):
+def evaluate(metric, found, height=BOX[3]):
     """Boxes at the place of each image's first one: its classes and scores."""
     metric.dataset_meta = dict(classes=CLASSES)
     for index, labels in enumerate(found):
-        corners = torch.tensor([BOX[0], BOX[1], BOX[0] + BOX[2], BOX[1] + BOX[3]])
+        corners = torch.tensor([BOX[0], BOX[1], BOX[0] + BOX[2], BOX[1] + height])
         prediction = dict(
             bboxes=corners.repeat(len(labels), 1),
             scores=torch.linspace(0.9, 0.5, len(labels)),
@@ -89,3 +89,17 @@ def test_groups_are_by_name_and_images_by_id(ann_file):
 def test_images_without_the_key_are_named(ann_file):
     with pytest.raises(ValueError, match=r"key 'camera', image 4 \(3.jpg\) has \['file_name', "):
         GroupedCocoMetric(ann_file, group_by='camera')
+
+
+def test_groups_have_the_iou_thresholds_of_the_whole(ann_file):
+    found = [['cat'], ['cat', 'dog'], ['cat'], ['dog']]
+    whole = evaluate(GroupedCocoMetric(ann_file, group_by='site'), found)
+    metric = GroupedCocoMetric(ann_file, group_by='site', iou_thrs=np.array([0.5, 0.7]))
+    loose = evaluate(metric, found, height=0.75 * BOX[3])
+    assert loose['coco/bbox_mAP'] == whole['coco/bbox_mAP']
+    assert loose['coco/site_mAP'] == whole['coco/site_mAP']
+
+
+def test_groups_are_scored_by_boxes_alone(ann_file):
+    with pytest.raises(ValueError, match=r"must be 'bbox' or have it, got \['segm'\]"):
+        GroupedCocoMetric(ann_file, group_by='site', metric='segm')
