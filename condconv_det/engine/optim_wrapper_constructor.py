@@ -35,6 +35,7 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     Three things stay unmatched: weight decay that is added to the gradient of a kind of Adam (the
     log warns of it); `clip_grad`, as gradients of experts are of another size (the log says so);
     and a schedule's `eta_min`, one rate for all, where `eta_min_ratio` keeps each its own.
+    OneCycleLR sets one rate for all, its `eta_max`: with it the option changes no rate.
 
     Raises:
         ValueError: `expert_lr_mult` is neither above 0 nor 'matched', the optimizer has no `lr` or
