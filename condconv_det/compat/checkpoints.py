@@ -18,6 +18,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from torch import serialization
 from torch._weights_only_unpickler import _get_allowed_globals
@@ -162,6 +163,7 @@ def _mmengine_globals() -> dict[str, Any]:
     named = {name: value for value, name in by_value.items()}
     named |= {
         'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+        'mmengine.config.config.ConfigDict': ConfigDict,  # a dict in metainfo
         'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler': _ONE_CYCLE,
         'builtins.getattr': _statistic_or_annealing,
         '_codecs.encode': codecs.encode,

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.optim import OneCycleParamScheduler
 from mmengine.registry import PARAM_SCHEDULERS
@@ -44,7 +45,7 @@ def whole_checkpoint():
     hub.update_info('iter', 3)
     hub.update_info('seed', np.int64(7))
     return dict(
-        meta=dict(epoch=1, dataset_meta=dict(classes=('a', 'b'))),
+        meta=dict(epoch=1, dataset_meta=dict(classes=('a', 'b'), sites=ConfigDict(a=dict(id=1)))),
         message_hub=hub.state_dict(),
         state_dict=torch.nn.Conv2d(3, 4, 1).state_dict(),
         param_schedulers=[dict(milestones=collections.Counter([8, 11]))],  # MultiStepLR's
@@ -58,6 +59,7 @@ def test_mmengines_own_checkpoint_loads_whole(save, zipped):
     history = loaded['message_hub']['log_scalars']['train/loss']
     assert history.data[0].tolist() == [1.5, 0.5] and history.mean() == 1.0
     assert loaded['message_hub']['runtime_info']['seed'] == 7
+    assert loaded['meta']['dataset_meta']['sites'] == dict(a=dict(id=1))
     assert loaded['state_dict']['weight'].shape == (4, 3, 1, 1)
 
 
