@@ -44,18 +44,20 @@ def check_classes(model: nn.Module, dataset: Dataset) -> None:
         dataset: built, maybe several inside wrappers.
 
     Raises:
-        ValueError: the head has another number of classes than the data set, parts of the data set
-            name other classes, an annotation file lacks some of them or has them in another order,
-            or class folders have another order.
+        ValueError: the head has another number of classes than the data set, or than a panoptic one
+            has things, parts of the data set name other classes, an annotation file lacks some of
+            them or has them in another order, or class folders have another order.
     """
     classes = named_classes(dataset)
     if not classes:
         return
+    things = next(leaf_datasets(dataset)).metainfo.get('thing_classes', classes)
+    counts = len(classes), len({*things} & {*classes})
     for name, module in model.named_modules():
         # one-stage `bbox_head`, two-stage `roi_head.bbox_head`, cascades `roi_head.bbox_head.0`,
         # classifiers `head`
         is_head = {'bbox_head', 'head'} & {*name.split('.')} and hasattr(module, 'num_classes')
-        if is_head and module.num_classes != len(classes):
+        if is_head and module.num_classes not in counts:
             raise ValueError(
                 f'{type(module).__name__} has num_classes={module.num_classes}, but the data set '
                 f'names {len(classes)} classes: {", ".join(classes)}'

@@ -40,6 +40,17 @@ def test_a_head_of_another_size_is_named(place):
         check_classes(*network_and_data(80, ('cat', 'dog'), found=2, place=place))
 
 
+def test_the_box_head_of_a_panoptic_detector_has_the_things_alone():
+    for num_classes in (1, 2):
+        model, data = network_and_data(num_classes, ('cat', 'grass'), found=2)
+        data.metainfo['thing_classes'] = ['cat', 'dog']
+        check_classes(model, data)
+    model, data = network_and_data(3, ('cat', 'grass'), found=2)
+    data.metainfo['thing_classes'] = ['cat', 'dog']
+    with pytest.raises(ValueError, match='Head has num_classes=3.* 2 classes: cat, grass'):
+        check_classes(model, data)
+
+
 @pytest.mark.parametrize(
     'has, classes, says',
     [
