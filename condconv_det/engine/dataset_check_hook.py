@@ -63,6 +63,9 @@ class DatasetCheckHook(Hook):
         if not (reads_coco(type(dataset)) and Path(dataset.ann_file).is_file()):
             return
         data = read_coco(dataset.ann_file)
+        images_alone = (dataset.filter_cfg or {}).get('filter_empty_gt') is False
+        if images_alone and not evaluated:  # as semi-supervised detectors learn from
+            data = dict(annotations=[]) | data
         faults = check_coco(data, evaluated, dataset.metainfo['classes']).faults
         folder = dataset.data_prefix.get('img')
         if self.max_images and folder and Path(folder).is_dir():

@@ -17,7 +17,7 @@ def root(tmp_path):
     return tmp_path / 'shapes'
 
 
-def dataset(root, split='train'):
+def dataset(root, split='train', **kwargs):
     return CocoDataset(
         data_root=str(root),
         ann_file=f'annotations/{split}.json',
@@ -25,6 +25,7 @@ def dataset(root, split='train'):
         metainfo=dict(classes=CLASSES),
         pipeline=[],
         test_mode=split != 'train',
+        **kwargs,
     )
 
 
@@ -121,6 +122,18 @@ def test_an_image_folder_without_the_images_stops_the_training(root):
         path.rename(path.with_suffix('.jpeg'))
     with pytest.raises(AnnotationError, match='no usable image'):
         DatasetCheckHook().before_train(runner(dataset(root)))
+
+
+def test_images_alone_need_no_list_of_annotations_where_none_are_filtered(root):
+    path = root / 'annotations' / 'train.json'
+    data = json.loads(path.read_text())
+    del data['annotations']
+    path.write_text(json.dumps(data))
+    unlabeled = dataset(root, filter_cfg=dict(filter_empty_gt=False))
+    DatasetCheckHook().before_train(runner(unlabeled))
+    for train, val in ((dataset(root), None), (dataset(root, 'val'), unlabeled)):
+        with pytest.raises(AnnotationError, match='expected a list of annotations, found null'):
+            DatasetCheckHook().before_train(runner(train, val))
 
 
 def test_sets_of_other_formats_are_passed_over():
