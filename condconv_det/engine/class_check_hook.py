@@ -10,7 +10,7 @@ from condconv_det.analysis.classes import check_classes, named_classes
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.weights.files import with_dataset_meta
 from condconv_det.weights.fit import unwrapped
-from condconv_det.weights.loading import left_by_loading
+from condconv_det.weights.loading import file_of, left_by_loading
 from condconv_det.weights.trained import raise_misfits
 
 
@@ -50,7 +50,7 @@ class ClassCheckHook(Hook):
         loaded, self.loaded = self.loaded, {}
         network = unwrapped(runner.model)
         if loaded:
-            path = runner.cfg.get('load_from')
+            path = file_of(loaded)
             raise_misfits(network, left_by_loading(network), path)
             meta = with_dataset_meta(loaded.get('meta') or {}).get('dataset_meta')
         else:  # an exported file in the place of a network says it itself

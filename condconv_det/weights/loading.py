@@ -132,6 +132,11 @@ def left_by_loading(network: nn.Module) -> dict[str, set[str]]:
     return _left.get(network, {})
 
 
+def file_of(checkpoint: dict[str, Any]) -> str | None:
+    """The file that a checkpoint was loaded from."""
+    return _origin(checkpoint.get('state_dict', checkpoint)).get('file')
+
+
 def _differ(own: Any, given: Any) -> bool:
     return isinstance(own, Tensor) and isinstance(given, Tensor) and own.shape != given.shape
 

@@ -1,3 +1,4 @@
+import tempfile
 from functools import partial
 from types import SimpleNamespace
 
@@ -5,6 +6,7 @@ import pytest
 import torch
 from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from condconv_det import CondConv2d
@@ -54,8 +56,12 @@ def checked(model, checkpoint, classes=('cat', 'dog')):
         test_dataloader=loader,
         val_dataloader=loader,
         train_dataloader=loader,
-        cfg=dict(load_from='epoch_3.pth'),
+        cfg={},  # its load_from need not be what was loaded
     )
+    with tempfile.TemporaryDirectory() as folder:
+        path = f'{folder}/epoch_3.pth'
+        torch.save(checkpoint, path)
+        checkpoint = CheckpointLoader.load_checkpoint(path)
     hook = ClassCheckHook()
     hook.after_load_checkpoint(runner, checkpoint)
     mmengine_checkpoint._load_checkpoint_to_model(model, checkpoint)  # as the runner goes on
