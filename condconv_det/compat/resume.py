@@ -144,7 +144,8 @@ def _put(self: LocalBackend, obj: bytes, filepath: str | Path) -> None:
         os.replace(part, path)
         if os.name == 'posix':  # elsewhere a folder cannot be opened
             folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
+            with suppress(OSError):  # some shared folders cannot be flushed; the file was
+                os.fsync(folder)
             os.close(folder)
     except OSError as error:
         with suppress(OSError):

@@ -1,6 +1,8 @@
+import errno
 import os
 import random
 import resource
+import stat
 from types import SimpleNamespace
 
 import pytest
@@ -160,6 +162,19 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_half(tmp_path, limi
         LocalBackend().put(bytes(20_000), path)
     assert path.read_bytes() == b'old'
     assert os.listdir(tmp_path) == ['epoch_1.pth']
+
+
+def test_a_file_system_that_flushes_no_folders_is_written_to(tmp_path, monkeypatch):
+    plain = os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        plain(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', refuse_folders)
+    LocalBackend().put(b'new', tmp_path / 'epoch_1.pth')
+    assert (tmp_path / 'epoch_1.pth').read_bytes() == b'new'
 
 
 class Runner:
