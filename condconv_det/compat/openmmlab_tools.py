@@ -26,6 +26,10 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
     config that does not exist, a question for help, and files that a detector's config names and
     that do not exist are answered before anything heavy is imported.
 
+    A training with `--resume` that has no checkpoint yet starts from the config's `load_from`, if
+    that is set, where the scripts would forget it, and start from scratch; one that has some goes
+    on from them, where mmpretrain's script would go on from `load_from`.
+
     Args:
         name: of the script.
         prepare: is called with 'mmdet' or 'mmpretrain', whose script it is, before the script runs.
@@ -40,6 +44,8 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
     _answer_at_once(name, config)
     package = _package(config)
     script = _script(package, name)
+    if name == 'train.py':
+        _keep_load_from(script)
     if package == 'mmdet':
         _stop_at_missing_files(script)
     prepare(package)
@@ -80,13 +86,26 @@ def _answer_at_once(name: str, config: str | None) -> None:
         _parse(scripts[0])
 
 
-def _stop_at_missing_files(script: Path) -> None:
-    from mmengine.config import Config
+def _keep_load_from(script: Path) -> None:
+    """Of `--resume` and `load_from`, takes the one out of the arguments that does not apply."""
+    args, cfg = _read_config(script)
+    if args.resume != 'auto' or not cfg.get('load_from'):
+        return
+    work_dir = Path(args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}')
+    if any(work_dir.glob('*.pth')) or (work_dir / 'last_checkpoint').exists():
+        if 'load_from' in (args.cfg_options or {}):  # which mmpretrain's script takes last
+            sys.argv += ['--cfg-options', 'load_from=None']
+        return
+    print(f'{work_dir} has no checkpoint to resume from: starting from {cfg.load_from}')
+    sys.argv = [
+        arg
+        for before, arg in zip(['', *sys.argv], sys.argv)
+        if arg not in ('--resume', '--resume=auto') and (before, arg) != ('--resume', 'auto')
+    ]
 
-    args = _parse(script)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+
+def _stop_at_missing_files(script: Path) -> None:
+    args, cfg = _read_config(script)
     training = script.name == 'train.py'
     if not training:
         cfg.load_from, splits = args.checkpoint, ('test',)
@@ -97,6 +116,17 @@ def _stop_at_missing_files(script: Path) -> None:
     missing = next(missing_files(cfg, splits, training), None)
     if missing is not None:
         sys.exit(f'error: {missing}')
+
+
+def _read_config(script: Path) -> tuple[Namespace, Any]:
+    """A script's arguments, and the config that they name and change."""
+    from mmengine.config import Config
+
+    args = _parse(script)
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    return args, cfg
 
 
 def _takes_arguments(script: Path) -> bool:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -134,3 +135,26 @@ def test_sigterm_ends_a_training_at_once(run_tool, monkeypatch):
     run_tool('train.py', CONFIG)
     assert handlers == [signal.SIG_DFL]
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize('resume', [['--resume'], ['--resume', 'auto'], ['--resume=auto']])
+def test_resume_goes_on_from_the_newest_checkpoint_or_else_from_load_from(
+    run_tool, monkeypatch, tmp_path, resume
+):
+    given = []
+    script = SimpleNamespace(run_path=lambda *_, **__: given.append(sys.argv[1:]))
+    monkeypatch.setattr(openmmlab_tools, 'runpy', script)
+    start = tmp_path / 'start.pth'
+    start.touch()
+    options = ['--work-dir', str(tmp_path / 'work'), '--cfg-options', f'load_from={start}']
+    run_tool('train.py', CONFIG, *resume, *options)
+    run_tool('train.py', CONFIG, *resume, *options[:2])
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'epoch_1.pth').touch()
+    run_tool('train.py', CONFIG, *resume, *options)
+    config = str(CONFIG)
+    assert given == [
+        [config, *options],
+        [config, *resume, *options[:2]],
+        [config, *resume, *options, '--cfg-options', 'load_from=None'],
+    ]
