@@ -14,6 +14,8 @@ BACKBONES = tuple(getattr(backbones, name) for name in backbones.__all__)
 LISTED = 10
 STAGE = re.compile(r'(layers?\.?)(\d+)\.')
 LAST_STAGE = 'conv2.'
+# Of mmdet's caffe-style ResNet-50, `detectron2/resnet50_caffe`; Detectron and mmdet leave it out.
+CAFFE_BIAS = 'conv1.bias'
 # Of a whole network, in a checkpoint from which a bare backbone loads.
 CLASSIFIER = ('fc.', 'classifier.', 'head.')
 # Layers of boxes, such as `bbox_head.retina_reg` and `bbox_head.reg_convs.0.2`.
@@ -154,6 +156,7 @@ def _missing_and_unexpected(
         key
         for key in theirs - own.keys() - _beyond(theirs, own, bare=not prefix)
         if not _is_new_router(key, own)
+        and not (key == CAFFE_BIAS and isinstance(backbone, backbones.CondConvResNet))
     ]
     return [
         *(('the checkpoint lacks', prefix + key) for key in missing),

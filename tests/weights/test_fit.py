@@ -140,6 +140,15 @@ def test_published_resnets_load_into_ones_with_plugins_and_without_a_classifier(
     load(with_plugin, plain, add('fc.weight', 'fc.bias'))
 
 
+def test_published_caffe_style_resnets_load_without_the_bias_of_their_stem(load, caplog):
+    whole, _ = SMALL['CondConvResNet']
+    caffe = MODELS.build(dict(whole, depth=50, style='caffe', cond_cfg=dict(num_experts=2)))
+    load(caffe, MODELS.build(dict(whole, depth=50, style='caffe')), add('conv1.bias'))
+    assert 'unexpected key in source state_dict: conv1.bias' in caplog.text
+    with pytest.raises(CheckpointError, match='network has no: layer1.0.conv1.bias'):
+        load(caffe, caffe, add('layer1.0.conv1.bias'))
+
+
 def test_a_checkpoint_that_has_nothing_for_the_network_is_an_error(load):
     with pytest.raises(CheckpointError, match='nothing in the checkpoint is for CondConvMobileNet'):
         load(MODELS.build(V1), torch.nn.Conv2d(3, 4, 3))
