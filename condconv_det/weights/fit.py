@@ -91,9 +91,10 @@ def class_layers(network: nn.Module, state_dict: dict[str, Tensor]) -> list[str]
     """Names of the layers whose shape differs by the number of classes alone.
 
     Such a layer has A outputs for each class, of a module that holds it and has `num_classes`, the
-    background maybe among them, and in the checkpoint A outputs for each of some other number. One
-    of boxes depends on the classes only in a head whose regression is not agnostic of them: else
-    another number of anchors would pass for another one of classes.
+    background maybe among them, or YOLOv3's box and objectness, `num_attrib` in all. In the
+    checkpoint it has A outputs for each of some other number. One of boxes alone depends on the
+    classes only in a head whose regression is not agnostic of them: else another number of anchors
+    would pass for another one of classes.
     """
     names = []
     for name, layer in network.named_modules():
@@ -102,14 +103,11 @@ def class_layers(network: nn.Module, state_dict: dict[str, Tensor]) -> list[str]
             continue
         kernel_axes = 4 if isinstance(layer, nn.Conv2d) else 2
         theirs, own = given.shape[-kernel_axes:], layer.weight.shape[-kernel_axes:]
-        classes, agnostic = _classes(network, name)
+        counts, agnostic = _classes(network, name)
         if agnostic and REGRESSION.match(name):
             continue
-        if classes and len(theirs) == len(own) and theirs[0] != own[0] and theirs[1:] == own[1:]:
-            if any(
-                own[0] % count == 0 and theirs[0] % (own[0] // count) == 0
-                for count in (classes, classes + 1)
-            ):
+        if len(theirs) == len(own) and theirs[0] != own[0] and theirs[1:] == own[1:]:
+            if any(own[0] % count == 0 and theirs[0] % (own[0] // count) == 0 for count in counts):
                 names.append(name)
     return names
 
@@ -204,17 +202,18 @@ def _added_to_resnet(backbone: nn.Module) -> tuple[str, ...]:
     return tuple(added)
 
 
-def _classes(network: nn.Module, name: str) -> tuple[int | None, bool]:
-    """Of the innermost module around a layer that has a number of classes: it, and whether its
-    boxes are the same for all.
+def _classes(network: nn.Module, name: str) -> tuple[tuple[int, ...], bool]:
+    """Of the innermost module around a layer that has a number of classes: how many outputs may be
+    for each place, none without such a module, and whether its boxes are the same for all classes.
     """
     while name:
         name = name.rpartition('.')[0]
         part = network.get_submodule(name)
         classes = getattr(part, 'num_classes', None)
         if isinstance(classes, int) and classes > 0:
-            return classes, getattr(part, 'reg_class_agnostic', True)
-    return None, True
+            counts = classes, classes + 1, getattr(part, 'num_attrib', classes)
+            return counts, getattr(part, 'reg_class_agnostic', True)
+    return (), True
 
 
 def _prefix_hint(own: Collection[str], theirs: Collection[str]) -> str:

@@ -200,6 +200,19 @@ def test_boxes_of_each_class_are_a_matter_of_classes(load):
     assert torch.equal(few.bbox_head.reg.conv.weight, before)
 
 
+def test_so_is_a_layer_that_predicts_boxes_and_classes_at_once(load, caplog):
+    few, many = Detector(V1, num_classes=3), Detector(V1)
+    for network, classes in ((few, 3), (many, 80)):
+        head = dict(type='mmdet.YOLOV3Head', num_classes=classes, in_channels=(8, 8, 8))
+        network.bbox_head = MODELS.build(dict(head, out_channels=(8, 8, 8)))
+    before = few.bbox_head.convs_pred[0].weight.clone()
+    load(few, many)
+    assert 'not loaded into bbox_head.convs_pred.0, bbox_head.convs_pred.1' in caplog.text
+    assert torch.equal(few.bbox_head.convs_pred[0].weight, before)
+    bridges = [network.bbox_head.convs_bridge[0].conv.weight for network in (few, many)]
+    assert torch.equal(*bridges)
+
+
 def test_other_networks_keep_mmengines_behaviour(load):
     mmdets = dict(type='mmdet.MobileNetV2', widen_factor=0.25)
     load(Detector(mmdets), Detector(mmdets), drop('backbone.conv2.conv.weight'))
