@@ -41,7 +41,7 @@ def run_routed(layer: nn.Module, x: Tensor, routing: Tensor | None) -> Routed:
     Returns:
         The layer's output, and the routing weights now in force.
     """
-    if isinstance(layer, RoutedBlock | RoutedSequential):
+    if isinstance(layer, RoutedBlock | RoutedSequential | RoutedConvModule):
         out = layer(x) if routing is None else layer(x, routing)
         return out if isinstance(out, tuple) else (out, None)
     if isinstance(layer, CondConv2d):
@@ -64,6 +64,17 @@ def _run_conv_module(module: ConvModule, x: Tensor, routing: Tensor | None) -> R
         elif part == 'act' and module.with_activation:
             x = module.activate(x)
     return x, routing
+
+
+class RoutedConvModule(ConvModule):
+    """mmcv's `ConvModule` in a routed block, called as a whole, so that hooks on it see it.
+
+    Shapes: those of `RoutedSequential`.
+    """
+
+    def forward(self, x: Tensor, routing: Tensor | None = None) -> MaybeRouted:
+        x, routing = _run_conv_module(self, x, routing)
+        return x if routing is None else (x, routing)
 
 
 class RoutedSequential(PlainSequential):
@@ -106,7 +117,7 @@ class RoutedBlock(BaseModule):
         """
         convs = list(_convolutions(self))
         for owner, name, conv in convs:
-            setattr(owner, name, cond.conv(conv, own_router=cond.share == 'layer'))
+            _put_experts(owner, name, cond.conv(conv, own_router=cond.share == 'layer'))
         if cond.share == 'block' or (cond.share == 'network' and first):
             self.router = cond.router(convs[0][-1].in_channels)
 
@@ -166,6 +177,12 @@ def _convolutions(block: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d]
             yield from _convolutions(child)
 
 
+def _put_experts(owner: nn.Module, name: str, conv: CondConv2d) -> None:
+    setattr(owner, name, conv)
+    if isinstance(owner, ConvModule):
+        owner.__class__ = RoutedConvModule
+
+
 def route_blocks(
     network: nn.Module,
     blocks: Sequence[RoutedBlock | ConvModule],
@@ -198,7 +215,8 @@ def route_blocks(
         if isinstance(block, RoutedBlock):
             block.route(cond, first)
         else:  # a last convolution that counts as a block
-            block.conv = cond.conv(block.conv, own_router=first or cond.share != 'network')
+            own_router = first or cond.share != 'network'
+            _put_experts(block, 'conv', cond.conv(block.conv, own_router))
     for block in frozen:
         block.requires_grad_(False)  # its experts are newer than the freezing
     if frozen:

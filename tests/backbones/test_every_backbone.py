@@ -7,6 +7,7 @@ from inspect import Parameter, signature
 
 import pytest
 import torch
+from mmcv.cnn import ConvModule
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -223,6 +224,19 @@ def test_so_do_those_before_the_first_router(name):
             assert returned[1].shape == (2, 4)
         else:
             assert len(taken) == 1
+
+
+@pytest.mark.parametrize('cond_cfg', [None, E4])
+@every_backbone
+def test_hooks_on_all_layers_are_called(name, cond_cfg):
+    model, called = build(name, cond_cfg=cond_cfg), {}
+    layers = {key: m for key, m in model.named_modules() if isinstance(m, ConvModule | nn.Conv2d)}
+    for key, layer in layers.items():
+        layer.register_forward_hook(lambda *call, key=key: called.update({key: call[-1]}))
+    model(torch.randn(2, 3, 64, 64))
+    assert called.keys() == layers.keys()
+    if name == 'CondConvMobileNetV2' and cond_cfg:
+        assert called['conv2'][1].shape == (2, 4)
 
 
 @pytest.mark.parametrize('cond_cfg', [None, E4])
