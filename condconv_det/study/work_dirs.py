@@ -10,21 +10,23 @@ from mmengine.config import Config
 # What a training counts: mmengine's keys for its length, and its checkpoints' names.
 MAX_KEYS = {'epochs': 'max_epochs', 'iterations': 'max_iters'}
 CHECKPOINTS = {'epochs': 'epoch_{}.pth', 'iterations': 'iter_{}.pth'}
+# arguments by which a scheduler counts other than to its end
+FIXED = {'gamma', 'milestones', 'periods', 'step_size', 'total_steps'}
 
 
 def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str, Any]:
     """Options that make a config's training so long, with some twelve validations.
 
     Schedulers that end with the training still do; warm-ups that count steps stay as they are, and
-    in a training of epochs nothing else may count steps.
+    in a training of epochs nothing else may count steps. At the config's own length all stay.
 
     Args:
         length: in epochs or iterations, whatever the config counts.
         unit: which of them `length` is.
 
     Raises:
-        ValueError: the training does not count in `unit`, or a scheduler has milestones, a part of
-            the training or a warm-up that is longer.
+        ValueError: the training does not count in `unit`, or a scheduler has steps of its own, such
+            as milestones, a part of the training or a warm-up that is longer.
     """
     planned = cfg.train_cfg.get(MAX_KEYS[unit])
     if planned is None:
@@ -40,8 +42,9 @@ def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str
         'default_hooks.checkpoint.interval': interval,
     }
     resized = _resized_by_epochs if unit == 'epochs' else _resized_by_iterations
-    for index, scheduler in enumerate(cfg.get('param_scheduler') or []):
-        keys = resized(scheduler, planned, length)
+    schedulers = cfg.get('param_scheduler') or []
+    for index, scheduler in enumerate(schedulers if length != planned else ()):
+        keys = None if FIXED & set(scheduler) else resized(scheduler, planned, length)
         if keys is None:
             raise ValueError(
                 f'{cfg.filename}: param_scheduler[{index}], {scheduler.type}, does not go evenly '
@@ -64,11 +67,11 @@ def _resized_by_epochs(scheduler: Any, planned: int, length: int) -> dict[str, i
     """What changes of a scheduler; None if it cannot be resized."""
     if not scheduler.get('by_epoch', True):
         from_the_start = 'end' in scheduler and not scheduler.get('begin', 0)
-        return {} if from_the_start and not {'T_max', 'milestones'} & set(scheduler) else None
+        return {} if from_the_start and 'T_max' not in scheduler else None
     lasts = [key for key in ('T_max', 'end') if key in scheduler]
     if not lasts or any(scheduler[key] != planned for key in lasts):
         return None
-    if scheduler.get('begin', 0) or 'milestones' in scheduler:
+    if scheduler.get('begin', 0):
         return None
     return dict.fromkeys(lasts, length)
 
@@ -76,7 +79,7 @@ def _resized_by_epochs(scheduler: Any, planned: int, length: int) -> dict[str, i
 def _resized_by_iterations(scheduler: Any, planned: int, length: int) -> dict[str, int] | None:
     """What changes of a scheduler; None if it cannot be resized."""
     begin, end = scheduler.get('begin', 0), scheduler.get('end')
-    if scheduler.get('by_epoch', True) or 'milestones' in scheduler or begin >= length:
+    if scheduler.get('by_epoch', True) or begin >= length:
         return None
     if 'T_max' not in scheduler and end is not None and end < planned:
         return {} if begin == 0 and end < length else None  # a warm-up

@@ -45,6 +45,8 @@ def test_a_schedule_that_cannot_be_resized_is_refused(config, unit, length, says
         dict(type='MultiStepLR', milestones=[300, 400], end=500, by_epoch=False),
         dict(type='LinearLR', begin=100, end=200, by_epoch=False),
         dict(type='ExponentialLR', gamma=0.9, by_epoch=False),
+        dict(type='ExponentialLR', gamma=0.9, end=5),
+        dict(type='StepLR', step_size=2, end=5),
     ],
 )
 def test_in_a_training_of_epochs_only_a_warm_up_counts_steps(scheduler):
@@ -71,6 +73,11 @@ def test_of_iterations_only_what_runs_evenly_to_the_last_is_resized(scheduler):
     cfg.param_scheduler = [scheduler]
     with pytest.raises(ValueError, match=r'param_scheduler\[0\], .*, does not go evenly to the'):
         schedule_options(cfg, 5000, 'iterations')
+
+
+def test_at_the_configs_own_length_all_schedules_stay():
+    cfg = Config.fromfile(CONFIGS / 'retinanet/retinanet_r50_fpn_1x_coco.py')
+    assert not [key for key in schedule_options(cfg, 12) if key.startswith('param_scheduler')]
 
 
 def test_a_schedule_by_iterations_ends_with_the_training_after_its_warm_up():
