@@ -42,15 +42,14 @@ def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str
         'default_hooks.checkpoint.interval': interval,
     }
     resized = _resized_by_epochs if unit == 'epochs' else _resized_by_iterations
-    schedulers = cfg.get('param_scheduler') or []
-    for index, scheduler in enumerate(schedulers if length != planned else ()):
+    for place, scheduler in _schedulers(cfg).items() if length != planned else ():
         keys = None if FIXED & set(scheduler) else resized(scheduler, planned, length)
         if keys is None:
             raise ValueError(
-                f'{cfg.filename}: param_scheduler[{index}], {scheduler.type}, does not go evenly '
-                f'to the last of {planned} {unit}, so it cannot be resized to {length}'
+                f'{cfg.filename}: {place}, {scheduler.type}, does not go evenly to the last of '
+                f'{planned} {unit}, so it cannot be resized to {length}'
             )
-        options.update({f'param_scheduler.{index}.{key}': value for key, value in keys.items()})
+        options.update({f'{place}.{key}': value for key, value in keys.items()})
     if unit == 'iterations':
         logged = cfg.default_hooks.logger.get('interval', interval)
         options |= {
@@ -61,6 +60,14 @@ def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str
             'log_processor.by_epoch': False,
         }
     return options
+
+
+def _schedulers(cfg: Config) -> dict[str, Any]:
+    """By their places in the config, where one may stand alone."""
+    found = cfg.get('param_scheduler') or []
+    if isinstance(found, dict):
+        return dict(param_scheduler=found)
+    return {f'param_scheduler.{index}': scheduler for index, scheduler in enumerate(found)}
 
 
 def _resized_by_epochs(scheduler: Any, planned: int, length: int) -> dict[str, int] | None:

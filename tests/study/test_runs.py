@@ -22,14 +22,14 @@ PAPERS = 'ssd/ssd300_mobilenet-v1_8xb128-20k_coco.py'
         (PAPERS, 'epochs', 10, 'no max_epochs, .* to 10 epochs; it counts iterations'),
         (str(SHAPES), 'iterations', 10, 'no max_iters, .* to 10 iterations; it counts epochs'),
         # its warm-up
-        (PAPERS, 'iterations', 1000, r'param_scheduler\[0\], LinearLR, does .* to 1000'),
+        (PAPERS, 'iterations', 1000, r'param_scheduler\.0, LinearLR, does .* to 1000'),
         (
             'retinanet/retinanet_r50_fpn_1x_coco.py',
-            *('epochs', 10, r'param_scheduler\[1\], MultiStepLR, does not'),
+            *('epochs', 10, r'param_scheduler\.1, MultiStepLR, does not'),
         ),
         (
             'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
-            *('epochs', 10, r'param_scheduler\[1\], CosineAnnealingLR, does'),
+            *('epochs', 10, r'param_scheduler\.1, CosineAnnealingLR, does'),
         ),
     ],
 )
@@ -52,7 +52,7 @@ def test_a_schedule_that_cannot_be_resized_is_refused(config, unit, length, says
 def test_in_a_training_of_epochs_only_a_warm_up_counts_steps(scheduler):
     cfg = Config.fromfile(SHAPES)
     cfg.param_scheduler = [scheduler]
-    with pytest.raises(ValueError, match=r'param_scheduler\[0\], .*, does not go evenly to the'):
+    with pytest.raises(ValueError, match=r'param_scheduler\.0, .*, does not go evenly to the'):
         schedule_options(cfg, 3)
 
 
@@ -71,13 +71,20 @@ def test_in_a_training_of_epochs_only_a_warm_up_counts_steps(scheduler):
 def test_of_iterations_only_what_runs_evenly_to_the_last_is_resized(scheduler):
     cfg = Config.fromfile(CONFIGS / PAPERS)
     cfg.param_scheduler = [scheduler]
-    with pytest.raises(ValueError, match=r'param_scheduler\[0\], .*, does not go evenly to the'):
+    with pytest.raises(ValueError, match=r'param_scheduler\.0, .*, does not go evenly to the'):
         schedule_options(cfg, 5000, 'iterations')
 
 
 def test_at_the_configs_own_length_all_schedules_stay():
     cfg = Config.fromfile(CONFIGS / 'retinanet/retinanet_r50_fpn_1x_coco.py')
     assert not [key for key in schedule_options(cfg, 12) if key.startswith('param_scheduler')]
+
+
+def test_a_scheduler_may_stand_alone():
+    cfg = Config.fromfile(SHAPES)
+    cfg.param_scheduler = dict(type='CosineAnnealingLR', T_max=5)
+    cfg.merge_from_dict(schedule_options(cfg, 3))
+    assert cfg.param_scheduler.T_max == 3
 
 
 def test_a_schedule_by_iterations_ends_with_the_training_after_its_warm_up():
