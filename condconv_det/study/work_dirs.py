@@ -50,6 +50,8 @@ def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str
                 f'{planned} {unit}, so it cannot be resized to {length}'
             )
         options.update({f'{place}.{key}': value for key, value in keys.items()})
+    if cfg.train_cfg.get('val_begin', 1) > length:
+        options['train_cfg.val_begin'] = 1
     if unit == 'iterations':
         logged = cfg.default_hooks.logger.get('interval', interval)
         options |= {

@@ -87,6 +87,14 @@ def test_a_scheduler_may_stand_alone():
     assert cfg.param_scheduler.T_max == 3
 
 
+@pytest.mark.parametrize('begin, resized', [(2, 2), (4, 1)])
+def test_a_validation_comes_before_the_end(begin, resized):
+    cfg = Config.fromfile(SHAPES)
+    cfg.train_cfg.val_begin = begin
+    cfg.merge_from_dict(schedule_options(cfg, 3))
+    assert cfg.train_cfg.val_begin == resized
+
+
 def test_a_schedule_by_iterations_ends_with_the_training_after_its_warm_up():
     cfg = Config.fromfile(CONFIGS / PAPERS)
     cfg.merge_from_dict(schedule_options(cfg, 2400, 'iterations'))
