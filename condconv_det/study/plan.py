@@ -27,6 +27,7 @@ ARM_KEYS = (
     'learning_rates',
     'start_from',
 )
+CHECKPOINT = dict(save_last=True, save_begin=0, filename_tmpl=None, out_dir=None)
 COSTS = ('multiply_adds', 'seconds_per_image')
 
 
@@ -348,7 +349,11 @@ def _read_arm(
         cfg.merge_from_dict(arm.get('cfg_options', {}))
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
         # what a study keeps: two checkpoints to resume from, while one is being written
-        cfg.default_hooks.checkpoint.update(max_keep_ckpts=2, save_best=None)
+        checkpoint = cfg.default_hooks.checkpoint
+        checkpoint.update(max_keep_ckpts=2, save_best=None)
+        # and one at the end, where a study looks for it
+        expected = {**CHECKPOINT, 'by_epoch': unit == 'epochs'}
+        checkpoint.update({key: expected[key] for key in expected if key in checkpoint})
     if cfg.get('visualizer'):  # else mmengine's own, which has it
         backends = cfg.visualizer.get('vis_backends') or []
         if not any(backend.type == 'LocalVisBackend' for backend in backends):

@@ -55,6 +55,16 @@ def test_an_arm_logs_what_the_table_needs(read):
     ]
 
 
+def test_checkpoints_are_saved_where_a_study_looks_for_them(read):
+    given = dict(by_epoch=False, save_last=False, save_begin=9, filename_tmpl='a', out_dir='b')
+    options = {f'default_hooks.checkpoint.{key}': value for key, value in given.items()}
+    arms = f'dict(static=dict({STATIC}, cfg_options={options}))'
+    hook = read(arms=arms).arms['static'].cfg.default_hooks.checkpoint
+    usual = dict(by_epoch=True, save_last=True, save_begin=0, filename_tmpl=None, out_dir=None)
+    assert {key: hook[key] for key in usual} == usual
+    assert not set(usual) & set(read().arms['static'].cfg.default_hooks.checkpoint)
+
+
 def test_the_studies_that_come_with_the_package_are_whole():
     for path in (CONFIGS / 'studies').glob('*.py'):
         study = Study.fromfile(path)
