@@ -354,6 +354,11 @@ def _read_arm(
         # and one at the end, where a study looks for it
         expected = {**CHECKPOINT, 'by_epoch': unit == 'epochs'}
         checkpoint.update({key: expected[key] for key in expected if key in checkpoint})
+    if cfg.train_cfg[MAX_KEYS[unit]] != length:
+        raise ValueError(
+            f'{label}: every training has {length} {unit}, got {cfg.train_cfg[MAX_KEYS[unit]]} by '
+            f'cfg_options; an arm that starts from another one trains longer'
+        )
     if cfg.get('visualizer'):  # else mmengine's own, which has it
         backends = cfg.visualizer.get('vis_backends') or []
         if not any(backend.type == 'LocalVisBackend' for backend in backends):

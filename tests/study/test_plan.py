@@ -217,6 +217,11 @@ def test_the_studies_that_come_with_the_package_are_whole():
             ValueError,
             "arm 'static': val_evaluator must name its annotations, ann_file",
         ),
+        (
+            dict(arms=f"dict(static=dict({STATIC}, cfg_options={{'train_cfg.max_epochs': 9}}))"),
+            ValueError,
+            "arm 'static': every training has 3 epochs, got 9 by cfg_options",
+        ),
     ],
 )
 def test_a_study_that_makes_no_sense_is_refused(read, lines, error, says):
