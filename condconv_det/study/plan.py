@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from numpy import ndarray
 
-from condconv_det.analysis.configs import errors_named, load_config
+from condconv_det.analysis.configs import errors_named, load_config, type_name
 from condconv_det.analysis.groups import image_groups
 from condconv_det.layers.cond_cfg import check_keys
 
@@ -361,7 +361,7 @@ def _read_arm(
         )
     if cfg.get('visualizer'):  # else mmengine's own, which has it
         backends = cfg.visualizer.get('vis_backends') or []
-        if not any(backend.type == 'LocalVisBackend' for backend in backends):
+        if not any(type_name(backend.type) == 'LocalVisBackend' for backend in backends):
             # its log has the curves and the times of the table
             cfg.visualizer.vis_backends = [*backends, dict(type='LocalVisBackend')]
     for split in SPLITS:
@@ -372,7 +372,7 @@ def _read_arm(
 
 def _check_evaluator(label: str, evaluator: Any) -> None:
     """Raises ValueError unless it measures the mAP of boxes under the name that a study reads."""
-    if not isinstance(evaluator, dict) or evaluator.get('type') not in METRICS:
+    if not isinstance(evaluator, dict) or type_name(evaluator.get('type')) not in METRICS:
         raise ValueError(f'{label} must be one CocoMetric, got {evaluator}')
     if not evaluator.get('ann_file'):
         raise ValueError(f'{label} must name its annotations, ann_file')

@@ -55,6 +55,20 @@ def test_an_arm_logs_what_the_table_needs(read):
     ]
 
 
+def test_types_may_name_their_scope_or_be_classes(read, tmp_path):
+    cfg = Config.fromfile(SHAPES)
+    cfg.visualizer.vis_backends = [dict(type='mmdet.LocalVisBackend')]
+    cfg.val_evaluator.type = 'mmdet.CocoMetric'
+    config = tmp_path / 'classes.py'
+    config.write_text(
+        'from mmdet.evaluation import CocoMetric\n'
+        f'{cfg.pretty_text}\ntest_evaluator.update(type=CocoMetric)\n'
+    )
+    arm = read(arms=f'dict(static=dict(config={str(config)!r}))').arms['static']
+    assert arm.metric == arm.metric_of('test') == 'coco/bbox_mAP'
+    assert len(arm.cfg.visualizer.vis_backends) == 1
+
+
 def test_checkpoints_are_saved_where_a_study_looks_for_them(read):
     given = dict(by_epoch=False, save_last=False, save_begin=9, filename_tmpl='a', out_dir='b')
     options = {f'default_hooks.checkpoint.{key}': value for key, value in given.items()}
