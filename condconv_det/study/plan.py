@@ -379,6 +379,7 @@ def _check_evaluator(label: str, evaluator: Any) -> None:
     metric = evaluator.get('metric', 'bbox')
     wanted = {
         'metric': 'bbox' in ([metric] if isinstance(metric, str) else metric),
+        'iou_thrs': evaluator.get('iou_thrs') is None,
         'metric_items': 'mAP' in (evaluator.get('metric_items') or ['mAP']),
         'prefix': evaluator.get('prefix') in (None, 'coco'),
         'format_only': not evaluator.get('format_only'),

@@ -221,7 +221,11 @@ def test_the_studies_that_come_with_the_package_are_whole():
                 f"arm 'static': val_evaluator must measure 'coco/bbox_mAP', got {key}=",
             )
             for key, value in dict(
-                metric="'proposal'", metric_items="['mAP_50']", prefix="'mine'", format_only='True'
+                metric="'proposal'",
+                iou_thrs='[0.5]',
+                metric_items="['mAP_50']",
+                prefix="'mine'",
+                format_only='True',
             ).items()
         ),
         (
