@@ -11,6 +11,7 @@ from mmengine.config import Config
 from numpy import ndarray
 
 from condconv_det.analysis.configs import errors_named, load_config, type_name
+from condconv_det.analysis.cost import image_size
 from condconv_det.analysis.groups import image_groups
 from condconv_det.layers.cond_cfg import check_keys
 
@@ -366,6 +367,10 @@ def _read_arm(
             cfg.visualizer.vis_backends = [*backends, dict(type='LocalVisBackend')]
     for split in SPLITS:
         _check_evaluator(f'{label}: {split}_evaluator', cfg.get(f'{split}_evaluator'))
+    try:
+        image_size(cfg)
+    except ValueError as error:
+        raise ValueError(f'{label}: its cost could not be measured: {error}') from error
     equal_cost = _read_equal_cost(path, name, arms)
     return Arm(name, cfg, baseline, arm.get('start_from'), rates, equal_cost)
 

@@ -240,6 +240,17 @@ def test_the_studies_that_come_with_the_package_are_whole():
             ValueError,
             "arm 'static': every training has 3 epochs, got 9 by cfg_options",
         ),
+        (
+            dict(
+                arms=f"""dict(
+                    static=dict({STATIC}, cfg_options={{
+                        'test_dataloader.dataset.pipeline': [dict(type='LoadImageFromFile')]
+                    }}),
+                )"""
+            ),
+            ValueError,
+            "arm 'static': its cost could not be measured: the test pipeline has no Resize",
+        ),
     ],
 )
 def test_a_study_that_makes_no_sense_is_refused(read, lines, error, says):
