@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from numpy import ndarray
 
 from condconv_det.analysis.configs import errors_named, load_config, type_name
 from condconv_det.analysis.cost import image_size
 from condconv_det.analysis.groups import image_groups
+from condconv_det.data.leaf_datasets import leaf_datasets
 from condconv_det.layers.cond_cfg import check_keys
 
 from .work_dirs import MAX_KEYS, schedule_options
@@ -92,9 +94,12 @@ class Arm:
         key = self.cfg[f'{split}_evaluator'].get('group_by')
         return image_groups(self.annotations(split), key) if key else {}
 
-    def classes(self, split: str) -> tuple[str, ...] | None:
+    def classes(self, split: str) -> Sequence[str] | None:
         """Those of a split that count; None is all."""
-        return self.cfg[f'{split}_dataloader'].dataset.get('metainfo', {}).get('classes')
+        dataset = next(leaf_datasets(self.cfg[f'{split}_dataloader'].dataset))
+        kind = dataset.type if isinstance(dataset.type, type) else DATASETS.get(dataset.type)
+        # a class may have its own, and a text is the file that lists them
+        return kind._load_metainfo(dataset.get('metainfo')).get('classes')
 
 
 @dataclass(frozen=True)

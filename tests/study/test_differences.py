@@ -65,7 +65,7 @@ def test_arms_on_other_images_are_measured_on_those(tmp_path):
             json.dumps(dict(images=images, annotations=annotations, categories=categories))
         )
         evaluator = dict(type='GroupedCocoMetric', ann_file=str(path), group_by='domain')
-        dataset = dict(metainfo=dict(classes=('star', 'cross')))
+        dataset = dict(type='CocoDataset', metainfo=dict(classes=('star', 'cross')))
         cfg = Config(dict(test_evaluator=evaluator, test_dataloader=dict(dataset=dataset)))
         arms[name] = Arm(name, cfg, name)
         runs.append(Run(name, 0, 3, tmp_path))

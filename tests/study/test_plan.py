@@ -79,6 +79,24 @@ def test_checkpoints_are_saved_where_a_study_looks_for_them(read):
     assert not set(usual) & set(read().arms['static'].cfg.default_hooks.checkpoint)
 
 
+def test_classes_are_those_that_the_data_set_reads(read, tmp_path):
+    names = tmp_path / 'names.txt'
+    names.write_text('circle\nstar\n')
+    of_file = dict(type='CocoDataset', metainfo=dict(classes=str(names)))
+    options = {
+        'val_dataloader.dataset': dict(of_file, _delete_=True),
+        'test_dataloader.dataset': dict(
+            type='ConcatDataset',
+            datasets=[dict(of_file, pipeline=[dict(type='Resize', scale=64)])],
+            _delete_=True,
+        ),
+        'train_dataloader.dataset': dict(type='CityscapesDataset', _delete_=True),
+    }
+    arm = read(arms=f'dict(static=dict({STATIC}, cfg_options={options}))').arms['static']
+    assert arm.classes('val') == arm.classes('test') == ['circle', 'star']
+    assert arm.classes('train')[:2] == ('person', 'rider')
+
+
 def test_the_studies_that_come_with_the_package_are_whole():
     for path in (CONFIGS / 'studies').glob('*.py'):
         study = Study.fromfile(path)
