@@ -51,6 +51,8 @@ def test_the_size_of_images_is_height_and_width():
     assert image_size(config(dict(type='RandomCrop', crop_size=(32, 48)))) == (32, 48)
     assert image_size(config(dict(type='mmdet.Resize', scale=128))) == (128, 128)
     assert image_size(config(dict(type=Resize, scale=(96, 64)), dict(type=dict))) == (64, 96)
+    with pytest.raises(ValueError, match='no Resize with a scale and no crop; give a size'):
+        image_size(config(dict(type='RandomCenterCropPad', crop_size=None)))
 
 
 def test_the_size_is_that_of_the_first_data_set_in_its_wrappers():
