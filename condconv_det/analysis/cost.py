@@ -1,6 +1,5 @@
 """Parameters and multiply-adds of a network."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 
@@ -143,7 +142,12 @@ def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
         cfg, size: as in `build_network`.
     """
     model, inputs = build_network(cfg, size)
-    # Shapes alone decide every figure, and fake tensors have no more; a second stage needs boxes.
-    two_stage = getattr(model, 'with_roi_head', False)
-    with nullcontext() if two_stage else FakeTensorMode(allow_non_fake_inputs=True):
-        return measure_cost(model, torch.zeros(1, 3, *(size or image_size(cfg))), **inputs)
+    size = size or image_size(cfg)
+    if not getattr(model, 'with_roi_head', False):  # which needs boxes
+        try:
+            # shapes alone decide every figure, and fake tensors have no more
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                return measure_cost(model, torch.zeros(1, 3, *size), **inputs)
+        except RuntimeError:  # it looks at values, as deformable attention does
+            model, _ = build_network(cfg, size)
+    return measure_cost(model, torch.zeros(1, 3, *size), **inputs)

@@ -4,10 +4,11 @@ from mmcv.cnn import ConvModule
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
 from mmdet.datasets.transforms import Resize
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from torch import nn
 
 from condconv_det import CondConv2d
-from condconv_det.analysis import image_size, measure_cost
+from condconv_det.analysis import image_size, measure_config, measure_cost
 
 
 def test_counts_a_routed_layer_by_hand():
@@ -59,6 +60,15 @@ def test_the_size_is_that_of_the_first_data_set_in_its_wrappers():
     one, two = (dict(pipeline=[dict(type='Resize', scale=scale)]) for scale in (64, 128))
     wrapped = dict(type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[one, two]))
     assert image_size(Config(dict(test_dataloader=dict(dataset=wrapped)))) == (64, 64)
+
+
+def test_a_network_that_looks_at_values_is_counted_too(monkeypatch):
+    class Spy(nn.Conv2d):
+        def forward(self, x, **_):
+            return super().forward(x) if x.sum().item() == 0 else x
+
+    monkeypatch.setattr(MODELS, 'build', lambda cfg: Spy(3, 4, 1))
+    assert measure_config(Config(dict(model=dict())), (2, 5)).multiply_adds == 3 * 4 * 2 * 5
 
 
 def test_each_region_is_mixed_for_and_routed():
