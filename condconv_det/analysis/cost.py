@@ -1,5 +1,6 @@
 """Parameters and multiply-adds of a network."""
 
+import copy
 from dataclasses import dataclass
 from math import prod
 
@@ -136,11 +137,15 @@ def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
     """Builds a config's detector or classifier and counts what one image costs.
 
     The second stage of a two-stage detector is counted for as many boxes as its first stage passes
-    on.
+    on at most.
 
     Args:
         cfg, size: as in `build_network`.
     """
+    if 'nms' in ((cfg.model.get('test_cfg') or {}).get('rpn') or {}):
+        cfg = copy.deepcopy(cfg)
+        # how many boxes of an untrained network overlap is chance
+        cfg.model.test_cfg.rpn.nms.iou_threshold = 1.0
     model, inputs = build_network(cfg, size)
     size = size or image_size(cfg)
     if not getattr(model, 'with_roi_head', False):  # which needs boxes

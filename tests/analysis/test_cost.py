@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from mmcv.cnn import ConvModule
@@ -9,6 +11,8 @@ from torch import nn
 
 from condconv_det import CondConv2d
 from condconv_det.analysis import image_size, measure_config, measure_cost
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def test_counts_a_routed_layer_by_hand():
@@ -60,6 +64,15 @@ def test_the_size_is_that_of_the_first_data_set_in_its_wrappers():
     one, two = (dict(pipeline=[dict(type='Resize', scale=scale)]) for scale in (64, 128))
     wrapped = dict(type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[one, two]))
     assert image_size(Config(dict(test_dataloader=dict(dataset=wrapped)))) == (64, 64)
+
+
+def test_a_second_stage_is_counted_for_the_most_boxes_whatever_overlaps():
+    cfg = Config.fromfile(CONFIGS / 'faster_rcnn' / 'faster-rcnn_r50_fpn_1x_coco.py')
+    most = measure_config(cfg, (64, 64)).multiply_adds
+    cfg.model.test_cfg.rpn.max_per_img = 900
+    of_a_box = 256 * 7 * 7 * 1024 + 1024 * 1024 + 1024 * (81 + 80 * 4)
+    assert most - measure_config(cfg, (64, 64)).multiply_adds == 100 * of_a_box
+    assert cfg.model.test_cfg.rpn.nms.iou_threshold == 0.7
 
 
 def test_a_network_that_looks_at_values_is_counted_too(monkeypatch):
