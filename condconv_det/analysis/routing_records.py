@@ -57,8 +57,9 @@ def record_routing(
 
     Raises:
         ValueError: the config has no test set, the network no routed layers or none that answers
-            for each image, the data set no labels or other classes than head and config, or
-            `group_by` is of no use, is 'class', or cannot be part of a file's name.
+            for each image, its answers are not finite, the data set has no labels, images without
+            files or other classes than head and config, or `group_by` is of no use, is 'class', or
+            cannot be part of a file's name.
         ImageError: an image cannot be read.
         FileNotFoundError: the checkpoint or the test set does not exist.
         CheckpointError: the checkpoint is not of this network.
@@ -79,6 +80,11 @@ def record_routing(
         loader = Runner.build_dataloader(loader_cfg)
     check_classes(model, loader.dataset)
     infos = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
+    if not all('img_path' in info for info in infos):
+        raise ValueError(
+            f'{type(loader.dataset).__name__} of {cfg.filename} has images without a file, '
+            'img_path, of which pictures would be drawn'
+        )
     groupings = [_group_by_class(loader.dataset, infos)]
     if group_by is not None:
         groupings.append(group_by_attribute(loader.dataset, infos, group_by))

@@ -1,4 +1,6 @@
+import pytest
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from numpy.testing import assert_allclose
 
 from condconv_det.analysis.routing_records import record_routing
@@ -23,3 +25,12 @@ def test_images_are_routed_in_the_order_of_their_list(trained, tmp_path, monkeyp
         assert alone.images == [together.images[index]]
         for layer, weights in alone.weights.items():
             assert_allclose(weights[0], together.weights[layer][index], atol=1e-4)
+
+
+def test_images_without_files_are_named_before_the_network_runs(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_shapes(tmp_path / 'data' / 'shapes', dict(test=2), size=64)
+    monkeypatch.setattr(BaseDataset, 'get_data_info', lambda *_: dict(img=0, gt_label=0))
+    config, checkpoint = trained['routed']
+    with pytest.raises(ValueError, match='Dataset of .* has images without a file, img_path'):
+        record_routing(Config.fromfile(config), checkpoint)
