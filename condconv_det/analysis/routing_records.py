@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
@@ -102,6 +103,12 @@ def record_routing(
             f'none of the {len(recorder.routers)} routers of {type(model).__name__} answers once '
             f'for each image: {listing(recorder.left_out)}'
         )
+    for layer, weights in found.items():
+        if not np.isfinite(weights).all():
+            raise ValueError(
+                f'{layer} answers with routing weights that are not finite numbers; has the '
+                f'training of {checkpoint} diverged?'
+            )
     return RoutingRecords(
         found, [Path(info['img_path']) for info in infos], groupings, sorted(recorder.left_out)
     )

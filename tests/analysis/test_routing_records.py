@@ -1,4 +1,5 @@
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from numpy.testing import assert_allclose
@@ -34,3 +35,19 @@ def test_images_without_files_are_named_before_the_network_runs(trained, tmp_pat
     config, checkpoint = trained['routed']
     with pytest.raises(ValueError, match='Dataset of .* has images without a file, img_path'):
         record_routing(Config.fromfile(config), checkpoint)
+
+
+def test_routing_of_a_training_that_diverged_is_named(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_shapes(tmp_path / 'data' / 'shapes', dict(test=2), size=64)
+    config, checkpoint = trained['routed']
+    content = torch.load(checkpoint, weights_only=False)
+    routers = [name for name in content['state_dict'] if name.endswith('router.fc.weight')]
+    content['state_dict'][routers[0]].fill_(float('nan'))
+    torch.save(content, 'nan.pth')
+    cfg = Config.fromfile(config)
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    with pytest.raises(
+        ValueError, match='not finite numbers; has the training of nan.pth diverged'
+    ):
+        record_routing(cfg, 'nan.pth')
