@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from .decode import SUFFIXES
-from .fault import Fault, UnusableImage
+from .fault import Fault, UnusableImage, counted
 from .image_index import SPLIT_WORDS, ImageIndex, nearest, split_in
 from .source_records import ReadSize, Records, name_left_out, size_of
 from .text_files import composed, read_lines, visible_files
@@ -98,6 +98,7 @@ def _read_lists(root: Path, paths: Sequence[Path], faults: list[Fault]) -> dict[
     elsewhere = [path for path in paths if not any(map(path.is_relative_to, of_folder))]
     lists: dict[Path, str] = {}
     unknown: list[str] = []
+    again: set[Path] = set()
     for folder, files in of_folder.items():
         by_stem = defaultdict(list)
         for path in paths:
@@ -111,8 +112,13 @@ def _read_lists(root: Path, paths: Sequence[Path], faults: list[Fault]) -> dict[
         for stem, split in split_of.items():
             for line in read_lines(files[stem]):
                 name = next(filter(by_stem.__contains__, _names_in(line)), None)
-                lists.update(dict.fromkeys(by_stem[name] if name else (), split))
+                found = by_stem[name] if name else []
+                again.update(path for path in found if lists.get(path, split) != split)
+                lists.update(dict.fromkeys(found, split))
                 unknown += [] if name else [line]
+    if again:
+        detail = f'{counted(len(again), "image")}, the first {min(again).stem}; each used in one'
+        faults.append(Fault('image in several splits', root.name, detail))
     if unknown:
         detail = f'{len(unknown)} names in ImageSets/Main have none, the first {unknown[0]}'
         faults.append(Fault('missing xml', root.name, detail))

@@ -43,6 +43,18 @@ def test_a_list_of_trainval_is_train_where_there_is_no_other(files):
     assert source.faults == []
 
 
+def test_images_of_two_lists_are_counted(files):
+    for name in ('a', 'b', 'c'):
+        files.image(f'{name}.jpg')
+        files.voc(f'{name}.xml', 'cat')
+    files.write('ImageSets/Main/train.txt', 'a\n')
+    for split in ('val', 'test'):
+        files.write(f'ImageSets/Main/{split}.txt', 'b\nc\n')
+    assert list(map(str, read(files).faults)) == [
+        'source: image in several splits: 2 images, the first b; each used in one'
+    ]
+
+
 def test_lists_of_other_names_and_names_with_a_space_or_a_word_after_them(files):
     for name in ('a', 'a b', 'a c'):
         files.image(f'{name}.jpg')
