@@ -75,7 +75,8 @@ def make_shapes(
     if _already_made(root, parameters):
         return annotation_files
 
-    partial = root.resolve().with_name(f'.{root.name}.partial-{os.getpid()}')
+    final = root.resolve()  # of a link, the folder that it stands for
+    partial = final.with_name(f'.{final.name}.partial-{os.getpid()}')
     try:
         (partial / 'annotations').mkdir(parents=True)
         for split, count in splits.items():
@@ -84,7 +85,7 @@ def make_shapes(
             text = json.dumps(data, sort_keys=True)
             (partial / 'annotations' / f'{split}.json').write_text(text)
         try:
-            partial.rename(root)
+            partial.rename(final)
         except OSError:
             # Another process may have finished the same data set in the meantime.
             if not _already_made(root, parameters):

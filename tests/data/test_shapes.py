@@ -249,6 +249,14 @@ def test_an_empty_folder_is_filled(tmp_path):
     assert len(list((tmp_path / 'val').iterdir())) == 2
 
 
+def test_a_link_to_an_empty_folder_stays_one(tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'shapes').symlink_to(tmp_path / 'disk')
+    make_shapes(tmp_path / 'shapes', {'val': 2}, 64)
+    assert (tmp_path / 'shapes').is_symlink()
+    assert len(list((tmp_path / 'disk' / 'val').iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     'other', [{'seed': 1}, {'size': 65}, {'splits': {'val': 2}}, {'splits': {'test': 3}}]
 )
