@@ -54,7 +54,8 @@ def select_images(
         }
     with folder_written_whole(out) as folder:
         configs = source.glob('*.py')
-        left_out = {'annotations'}.union(*((config.name, config.stem) for config in configs))
+        left_out = {'annotations', folder.name}  # itself, where `out` is in `source`
+        left_out.update(name for config in configs for name in (config.name, config.stem))
         for entry in source.iterdir():
             if entry.name not in left_out:
                 (folder / entry.name).symlink_to(entry.resolve())

@@ -67,6 +67,14 @@ def test_configs_of_the_whole_set_and_what_they_trained_stay_with_it(shapes, tmp
     assert found == {path.name for path in source.iterdir()} - left
 
 
+def test_a_folder_in_the_source_has_no_link_to_itself(shapes, tmp_path):
+    source = tmp_path / 'mine'
+    shutil.copytree(shapes, source)
+    select_images(source, source / 'fog', 'domain', ['fog'], None, 0)
+    found = {path.name for path in (source / 'fog').iterdir()}
+    assert found == {path.name for path in shapes.iterdir()}
+
+
 def test_mmdet_reads_what_is_written(shapes, tmp_path):
     select_images(shapes, tmp_path / 'out', 'domain', ['fog', 'night'], 4, 0)
     pipeline = [
