@@ -32,10 +32,11 @@ def mend(runner: ModuleType) -> None:
 def find_newest_whole_checkpoint(work_dir: str) -> str | None:
     """The checkpoint that `--resume` goes on from; None in a folder where nothing was trained.
 
-    Looks at every `*.pth` in the work_dir, and in the folder that `last_checkpoint` names. What
-    `last_checkpoint` names is older than the newest if the training was killed between the two, and
-    a clock may go back: it is passed over, if whole, only for one that is later both by time and by
-    iteration. Without it the one written last counts. Warns of each damaged file that it meets.
+    Looks at every `*.pth` in the work_dir, and in the folder that `last_checkpoint` names, and at
+    what that names, whatever its ending. What `last_checkpoint` names is older than the newest if
+    the training was killed between the two, and a clock may go back: it is passed over, if whole,
+    only for one that is later both by time and by iteration. Without it the one written last
+    counts. Warns of each damaged file that it meets.
 
     Raises:
         CheckpointError: there are checkpoints, or a `last_checkpoint`, but none to go on from.
@@ -59,6 +60,8 @@ def find_newest_whole_checkpoint(work_dir: str) -> str | None:
         faults.append(f'{pointer} names {named!r}, which does not exist')
     # by the path that it has among those found
     listed = os.path.join(os.path.realpath(os.path.dirname(named)), os.path.basename(named))
+    if os.path.isfile(named) and listed not in found:
+        found.append(listed)  # of a `filename_tmpl` with another ending
     newest = _newest_whole(found, listed, faults)
     if newest is None and (faults or found):
         reasons = faults or [f'{path} holds weights alone, or is not by mmengine' for path in found]

@@ -3,6 +3,7 @@ import os
 import random
 import resource
 import stat
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +73,13 @@ def test_checkpoints_in_a_folder_of_their_own_are_found(epoch, tmp_path):
     work_dir.mkdir()
     (work_dir / 'last_checkpoint').write_text(str(path))
     assert find(str(work_dir)) == str(path)
+
+
+def test_what_last_checkpoint_names_is_found_whatever_its_ending(epoch, tmp_path):
+    for number in (1, 2):
+        renamed = Path(epoch(number)).rename(tmp_path / f'epoch_{number}.pt')
+    (tmp_path / 'last_checkpoint').write_text(str(renamed))
+    assert find(str(tmp_path)) == str(renamed)
 
 
 def test_weights_alone_are_passed_over(epoch, tmp_path):
