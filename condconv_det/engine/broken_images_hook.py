@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from condconv_det.compat.data_errors import ImageError
+from condconv_det.data.leaf_datasets import leaf_datasets
 
 NUM_NAMED = 10  # files in the log
 
@@ -24,7 +25,8 @@ class SkipBrokenImagesHook(Hook):
     """Draws another image for one that cannot be read; logs each epoch how many and which.
 
     In training only: validation and test still stop, as a figure over fewer images would be a wrong
-    one. The log also comes before each validation, for a training that counts iterations.
+    one, also where a config leaves out `test_mode`. The log also comes before each validation, for
+    a training that counts iterations.
 
     The workers get it from the process that forks them; where they are spawned, a broken image
     stops the training as it does without this hook.
@@ -52,6 +54,12 @@ class SkipBrokenImagesHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         BaseDataset.prepare_data = self._installed
+
+    def before_val(self, runner: Runner) -> None:
+        _measure(runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        _measure(runner.test_dataloader.dataset)
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._log(runner)
@@ -94,3 +102,8 @@ class SkipBrokenImagesHook(Hook):
             lines.append(f'  ... and {len(skipped) - NUM_NAMED} more')
         head = f'{skipped.total()} times another image was drawn for one that cannot be read:'
         runner.logger.warning('\n'.join([head, *lines]))
+
+
+def _measure(dataset: Any) -> None:
+    for part in leaf_datasets(dataset):
+        part.test_mode = True

@@ -1,10 +1,11 @@
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -147,18 +148,34 @@ def test_a_set_of_broken_images_stops_the_training(root, num_workers):
         runner.train()
 
 
-def test_in_validation_and_test_a_broken_image_stops(root):
-    SkipBrokenImagesHook()
-    break_images(root, 0)
-    dataset = CocoDataset(
+def coco(root, **kwargs):
+    return CocoDataset(
         data_root=str(root),
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
         pipeline=[dict(type='LoadImageFromFile')],
-        test_mode=True,
+        **kwargs,
     )
+
+
+def test_in_validation_and_test_a_broken_image_stops(root):
+    SkipBrokenImagesHook()
+    break_images(root, 0)
+    dataset = coco(root, test_mode=True)
     advice = f'check_dataset.py {root}/annotations/train.json --images {root}/train/ --decode --fix'
     with pytest.raises(ImageError, match=f'000000.jpg cannot be read: .*; `python tools/{advice}'):
+        dataset[0]
+
+
+@pytest.mark.parametrize('stage', ['val', 'test'])
+def test_there_it_stops_without_test_mode_too(root, stage):
+    hook = SkipBrokenImagesHook()
+    break_images(root, 0)
+    dataset = coco(root)
+    assert dataset[0]['img_path'] != f'{root}/train/000000.jpg'
+    loader = SimpleNamespace(dataset=RepeatDataset(dataset, 1))
+    getattr(hook, f'before_{stage}')(SimpleNamespace(**{f'{stage}_dataloader': loader}))
+    with pytest.raises(ImageError, match='000000.jpg cannot be read'):
         dataset[0]
 
 
