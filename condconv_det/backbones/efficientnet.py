@@ -122,5 +122,9 @@ class CondConvEfficientNet(EfficientNet):
                 self.in_channels = out_channels
             self.layers.append(RoutedSequential(*blocks))
 
+    def train(self, mode: bool = True) -> 'CondConvEfficientNet':
+        super().train(mode)
+        return self  # mmdet's returns None, and so would `eval()`
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return run_stages(self.layers, self.out_indices, x)

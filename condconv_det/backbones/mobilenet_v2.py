@@ -83,6 +83,10 @@ class CondConvMobileNetV2(MobileNetV2):
             self.in_channels = out_channels
         return RoutedSequential(*blocks)
 
+    def train(self, mode: bool = True) -> 'CondConvMobileNetV2':
+        super().train(mode)
+        return self  # mmdet's returns None, and so would `eval()`
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.conv1(x)
         return run_stages([getattr(self, name) for name in self.layers], self.out_indices, x)

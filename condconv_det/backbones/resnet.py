@@ -126,6 +126,10 @@ class CondConvResNet(ResNet):
             kwargs['init_cfg'] = dict(type='Constant', val=0, override=dict(name=last_norm))
         return RoutedResLayer(block, **kwargs)
 
+    def train(self, mode: bool = True) -> 'CondConvResNet':
+        super().train(mode)
+        return self  # mmdet's returns None, and so would `eval()`
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
         x = self.maxpool(x)

@@ -194,6 +194,13 @@ def test_frozen_stages_and_norm_eval_hold_in_training(name):
     assert not [value for value in build(name).parameters() if not value.requires_grad]
 
 
+@every_backbone
+def test_train_and_eval_return_the_network(name):
+    model = build(name)
+    assert model.eval() is model and not model.training
+    assert model.train() is model and model.training
+
+
 def calls_of_blocks(model):
     """What each block and stage is handed and returns in a training step of two images."""
     calls = {}
