@@ -68,7 +68,10 @@ def build_model(cfg: Config) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     with errors_named(f'config {cfg.filename}'):
         # a copy, for mmdet's detectors write into their head's config
-        return MODELS.build(copy.deepcopy(cfg.model))
+        network = copy.deepcopy(cfg.model)
+        if cfg.get('data_preprocessor'):  # as mmengine's Runner does, for mmpretrain's configs
+            network.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
+        return MODELS.build(network)
 
 
 @contextmanager

@@ -94,3 +94,12 @@ def test_a_config_is_not_changed_by_building_its_network():
     before = cfg.pretty_text
     build_model(cfg)
     assert cfg.pretty_text == before
+
+
+def test_a_network_gets_the_data_preprocessor_beside_it_as_the_runner_gives_it():
+    pytest.importorskip('mmpretrain')
+    imagenet = Path(__file__).parents[2] / 'configs/imagenet/mobilenet-v1-0.25_8xb32_in1k.py'
+    cfg = read_config(imagenet)
+    assert 'data_preprocessor' not in cfg.model
+    preprocessor = build_model(cfg).data_preprocessor
+    assert preprocessor.mean.flatten().tolist() == pytest.approx(cfg.data_preprocessor.mean)
