@@ -43,6 +43,7 @@ class OnnxRunner(Runner):
             runtime=cls.runtime,
         )
         cfg.load_from = None
+        cfg.pop('data_preprocessor', None)  # which the Runner would hand to the file
         return super().from_cfg(cfg)
 
     def dump_config(self) -> None:

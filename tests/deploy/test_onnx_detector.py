@@ -111,6 +111,14 @@ def test_measures_a_file_with_nms_inside_as_pytorch(run_tool, backend):
     assert accuracies[0] and accuracies[0] == accuracies[1]
 
 
+def test_takes_a_config_with_a_data_preprocessor_beside_its_network(run_tool):
+    cfg = Config.fromfile('config.py')
+    cfg.data_preprocessor = cfg.model.data_preprocessor
+    cfg.dump('beside.py')
+    run_tool('test.py', 'beside.py', 'nms.onnx', '--backend', 'onnx', '--work-dir', 'beside')
+    assert any('mAP' in key for key in read_metrics(Path('beside')))
+
+
 def test_a_file_with_nms_finds_nothing_beyond_a_smaller_image(run_tool):
     scale = 'test_dataloader.dataset.pipeline.1.scale=(80,40)'
     found = predictions(run_tool, 'nms.onnx', '--backend', 'onnx', '--cfg-options', scale)
