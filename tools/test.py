@@ -49,6 +49,8 @@ def prepare_runner(package: str) -> None:
 
 def main() -> None:
     backend = parse_backend()
+    # a resumed training leaves resume=True in its config, by which a test would go on with it
+    sys.argv += ['--cfg-options', 'resume=False']
     if backend == 'pytorch':
         run_openmmlab_tool('test.py', prepare)
         return
