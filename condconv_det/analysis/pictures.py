@@ -17,7 +17,10 @@ HEADING = 28  # pixels
 
 
 class Visualizer(DetLocalVisualizer):
-    """mmdet's visualizer, with scores as files and thresholds have them: 0.84, not 84.0."""
+    """mmdet's visualizer, with scores as files and thresholds have them: 0.84, not 84.0.
+
+    A palette of fewer colours than classes gives way to mmdet's random one.
+    """
 
     def _draw_instances(
         self,
@@ -26,6 +29,8 @@ class Visualizer(DetLocalVisualizer):
         classes: Sequence[str] | None,
         palette: Sequence[tuple] | None,
     ) -> np.ndarray:
+        if isinstance(palette, list) and len(palette) < len(classes or ()):
+            palette = 'random'  # for mmdet's CocoDataset has 80 colours, whatever its classes
         if 'scores' in instances:
             parts = dict(instances.items())
             names = [classes[label] if classes else f'class {label}' for label in instances.labels]

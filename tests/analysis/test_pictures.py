@@ -81,3 +81,16 @@ def test_labels_have_scores_as_files_and_thresholds_have_them(monkeypatch):
     visualizer.add_datasample('', np.zeros((SIDE, SIDE, 3), np.uint8), sample, draw_gt=False)
     assert written == ['cat 0.84', 'cat 0.40']
     assert len(sample.pred_instances.scores) == 2
+
+
+def test_a_palette_may_have_fewer_colours_than_classes():
+    visualizer = Visualizer()
+    # as a CocoDataset's, whose palette has 80 colours, of a set with more classes
+    visualizer.dataset_meta = dict(classes=('cat', 'dog'), palette=[(255, 0, 0)])
+    sample = DetDataSample()
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([FOUND]), labels=torch.tensor([1]), scores=torch.tensor([0.9])
+    )
+    black = np.zeros((SIDE, SIDE, 3), np.uint8)
+    visualizer.add_datasample('', black, sample, draw_gt=False)
+    assert visualizer.get_image().any()
