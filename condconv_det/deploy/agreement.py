@@ -9,6 +9,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
 
 SAME_OBJECT = 0.5  # IoU
+DIGITS = 4  # of an agreement: the rest is rounding of scores
 
 
 def agreement(samples: Sequence[BaseDataElement], others: Sequence[BaseDataElement]) -> float:
@@ -44,7 +45,7 @@ def agreement(samples: Sequence[BaseDataElement], others: Sequence[BaseDataEleme
             f'nothing is found in any of {len(samples)} images, so that detections cannot be '
             'compared: take images that show objects, or a lower model.test_cfg.score_thr'
         )
-    return 2 * common / total
+    return round(2 * common / total, DIGITS)
 
 
 def raw_maps(model: nn.Module, batch: Mapping[str, Any]) -> list[Tensor]:

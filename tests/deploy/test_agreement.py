@@ -39,19 +39,26 @@ def found(*detections):
     ],
 )
 def test_detections_that_have_a_partner_count_by_their_scores(ours, theirs, expected):
-    assert agreement([found(*ours)], [found(*theirs)]) == pytest.approx(expected)
-    assert agreement([found(*theirs)], [found(*ours)]) == pytest.approx(expected)
+    assert agreement([found(*ours)], [found(*theirs)]) == pytest.approx(expected, abs=1e-4)
+    assert agreement([found(*theirs)], [found(*ours)]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_images_count_by_their_detections_and_stay_apart():
     two, one = found((0, 0.9, 1), (40, 0.9, 1)), found((0, 0.9, 1))
-    assert agreement([two, one], [two, found()]) == pytest.approx(3.6 / 4.5)
+    assert agreement([two, one], [two, found()]) == pytest.approx(3.6 / 4.5, abs=1e-4)
     assert agreement([one, found()], [found(), one]) == 0
 
 
 def test_images_in_which_nothing_is_found_agree_by_no_figure():
     with pytest.raises(ValueError, match='nothing is found in any of 2 images'):
         agreement([found(), found()], [found(), found()])
+
+
+def test_all_alike_is_1_however_scores_are_rounded():
+    scores = torch.rand(100, 7)
+    images = [found(*((30 * i, score, 1) for i, score in enumerate(row))) for row in scores]
+    rounded = [found(*((30 * i, score, 1) for i, score in enumerate(row))) for row in scores - 1e-7]
+    assert agreement(images, images) == agreement(images, rounded) == 1
 
 
 def test_predictions_stay_as_they_are():
