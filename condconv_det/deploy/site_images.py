@@ -118,7 +118,7 @@ def record_routing(
     found = []
     with recorder:
         for batch in track(images.batches(), what, len(images.files)):
-            found += model.test_step(batch)
+            found += _found(model, batch)
             recorder.end_batch(1)
     weights = recorder.pop()
     silent = recorder.routers.keys() - weights.keys()
@@ -133,4 +133,13 @@ def record_routing(
 @torch.no_grad()
 def predict(model: nn.Module, images: SiteImages) -> list[BaseDataElement]:
     """What a network finds in images, one at a time."""
-    return [sample for batch in images.batches() for sample in model.test_step(batch)]
+    return [sample for batch in images.batches() for sample in _found(model, batch)]
+
+
+def _found(model: nn.Module, batch: dict[str, Any]) -> list[BaseDataElement]:
+    """A network's predictions without masks: those of a data set do not fit into memory."""
+    samples = model.test_step(batch)
+    for sample in samples:
+        if 'pred_instances' in sample:
+            sample.pred_instances.pop('masks', None)
+    return samples

@@ -2,17 +2,20 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from torch import nn
 
 from condconv_det.analysis.configs import build_model
 from condconv_det.deploy import sites
-from condconv_det.deploy.site_images import SiteImages, images_of_folder
+from condconv_det.deploy.site_images import SiteImages, images_of_folder, predict
 from condconv_det.deploy.sites import freeze_sites, renew_statistics
 from condconv_det.layers import Router
 
@@ -264,3 +267,13 @@ def test_a_folder_names_its_site(tmp_path):
     files = [tmp_path / 'gate 7' / name for name in ('a.jpg', 'sub/b.jpg')]
     assert images_of_folder(files) == {'gate 7': files}
     assert images_of_folder([Path('/a.jpg')]) == {'site': [Path('/a.jpg')]}
+
+
+def test_masks_of_all_images_are_not_kept():
+    class Network(nn.Module):
+        def test_step(self, batch):
+            found = InstanceData(scores=torch.ones(1), masks=torch.ones(1, *SIZE))
+            return [DetDataSample(pred_instances=found)]
+
+    found = predict(Network(), SimpleNamespace(batches=lambda: [{}, {}]))
+    assert [sample.pred_instances.keys() for sample in found] == [['scores'], ['scores']]
