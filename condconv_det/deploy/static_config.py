@@ -39,7 +39,7 @@ def static_config(cfg: Config, model: nn.Module) -> Config:
     for key, value in list(static.items()):  # what the config's own lines used as variables
         if key == 'cond_cfg' or (isinstance(value, Mapping) and _is_routed_layer(value)):
             static.pop(key)
-    static.model = _static(cfg.model, model, ())
+    static.model = _static(cfg.model.to_dict(), model, ())  # with classes by their names
     static.load_from, static.resume = None, False  # of the routed network's training
     static.pop('work_dir', None)
     optim_wrapper = static.get('optim_wrapper') or {}

@@ -142,3 +142,17 @@ def test_the_deeper_efficientnet_which_is_routed_without_a_cond_cfg(shapes_alone
     assert {key: value.shape for key, value in static.state_dict().items()} == {
         key: value.shape for key, value in expected.items()
     }
+
+
+def test_a_config_that_names_classes_by_type(tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(
+        'from condconv_det.layers import CondConv2d\n'
+        'from mmdet.models import FPN\n'
+        'conv_cfg = dict(type=CondConv2d, num_experts=2)\n'
+        'model = dict(type=FPN, in_channels=[8], out_channels=8, num_outs=1, conv_cfg=conv_cfg)\n'
+    )
+    cfg = Config.fromfile(config)
+    static_config(cfg, build(cfg)).dump(tmp_path / 'static.py')
+    network = build(Config.fromfile(tmp_path / 'static.py'))
+    assert type(network).__name__ == 'FPN' and 'CondConv2d' not in str(network)
