@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -12,6 +13,7 @@ from torch import nn
 from condconv_det.analysis.configs import type_name
 from condconv_det.backbones.efficientnet import DEEP
 from condconv_det.layers import CondConv2d
+from condconv_det.weights.files import read_checkpoint
 
 STATIC_OF_DEEP = 'b1'  # the same layers
 STATIC_LAYERS = {'CondConv2d': 'Conv2d', 'CondLinear': 'Linear'}
@@ -76,6 +78,8 @@ def _static(node: Any, model: nn.Module, path: tuple[str, ...]) -> Any:
         return node
     if _is_routed_layer(node):
         return _static_layer(node, _module_at(model, path))
+    if type_name(node.get('type')) == 'Pretrained' and _has_experts(node['checkpoint']):
+        return None  # no static layer could start from it
     kept = {
         key: _static(value, model, (*path, key)) for key, value in node.items() if key != 'cond_cfg'
     }
@@ -97,6 +101,12 @@ def _static_layer(node: Mapping, module: nn.Module) -> dict | None:
     rest = {key: value for key, value in node.items() if key not in {'type', *OF_EXPERTS}}
     # not a missing key, whose default may be another layer
     return dict(type=name, **rest) if rest or name != 'Conv2d' else None
+
+
+def _has_experts(checkpoint: str) -> bool:
+    """Whether a checkpoint on the local disk is of a routed network."""
+    file = Path(checkpoint).expanduser()
+    return file.is_file() and any('.router.' in key for key in read_checkpoint(file)[0])
 
 
 def _module_at(model: nn.Module, path: tuple[str, ...]) -> nn.Module:

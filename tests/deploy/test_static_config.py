@@ -156,3 +156,19 @@ def test_a_config_that_names_classes_by_type(tmp_path):
     static_config(cfg, build(cfg)).dump(tmp_path / 'static.py')
     network = build(Config.fromfile(tmp_path / 'static.py'))
     assert type(network).__name__ == 'FPN' and 'CondConv2d' not in str(network)
+
+
+def test_a_backbone_that_started_from_a_routed_one_can_be_trained_on(tmp_path):
+    cfg = Config(dict(model=dict(type='CondConvMobileNetV1', widen_factor=0.25)))
+    cfg.model.cond_cfg = dict(num_experts=2)
+    torch.save(build(cfg).state_dict(), tmp_path / 'routed.pth')
+    cfg.model.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'routed.pth'))
+    model = build(cfg)
+    model.init_weights()
+    static = static_config(cfg, model)
+    assert static.model.init_cfg is None
+    build(static).init_weights()
+
+    torch.save(build(static).state_dict(), tmp_path / 'static.pth')
+    cfg.model.init_cfg.checkpoint = str(tmp_path / 'static.pth')
+    assert static_config(cfg, model).model.init_cfg == cfg.model.init_cfg
