@@ -1,7 +1,7 @@
 """Config files as a command line gets them, and the networks that they describe."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,9 @@ def first_dataset(cfg: Config) -> ConfigDict:
     return dataset
 
 
-def type_name(kind: str | type | None) -> str:
+def type_name(kind: str | Callable | None) -> str:
     """The name of a config's `type`, without its scope or module."""
-    return kind.__name__ if isinstance(kind, type) else (kind or '').rpartition('.')[2]
+    return kind.__name__ if callable(kind) else (kind or '').rpartition('.')[2]
 
 
 def build_model(cfg: Config) -> nn.Module:

@@ -11,6 +11,8 @@ from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
+from condconv_det.analysis.configs import type_name
+
 from .suppression import best_detections, suppress_by_image
 
 HEADS = (SSDHead, RetinaHead, RetinaSepBNHead)
@@ -132,7 +134,7 @@ def check_exportable(model: nn.Module, size: tuple[int, int], with_nms: bool) ->
 def _check_nms(name: str, test_cfg: Mapping[str, Any]) -> None:
     nms = test_cfg.get('nms') or {}
     unknown = set(nms) - {'type', 'iou_threshold', 'class_agnostic'}
-    if nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms or unknown:
+    if type_name(nms.get('type', 'nms')) != 'nms' or 'iou_threshold' not in nms or unknown:
         raise ValueError(
             f'NMS inside the file is plain nms with an iou_threshold, but test_cfg.nms of {name} '
             f'is {dict(nms)}: export without it'

@@ -9,7 +9,7 @@ import torch
 from mmcv.ops import batched_nms
 from mmdet.models.utils import filter_scores_and_topk
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
@@ -88,11 +88,12 @@ class OnnxDetector(BaseModel):
                 f'{file} has {self.metadata["num_classes"]} classes, the config {num_classes}'
             )
         own = self.metadata.get('test_cfg', {})  # that of older files is not known
+        asked = ConfigDict(test_cfg).to_dict()  # with functions by their names, as in the file
         for key in own if self.metadata['with_nms'] else ():
-            if own[key] != test_cfg.get(key):
+            if own[key] != asked.get(key):
                 raise ValueError(
                     f'{file} has NMS inside, with {key}={own[key]}; the config has '
-                    f'{test_cfg.get(key)}, which needs a file without --nms, or exported anew'
+                    f'{asked.get(key)}, which needs a file without --nms, or exported anew'
                 )
         self.test_cfg = test_cfg
         # as of a detector of mmdet's inferencers; ClassCheckHook compares it with the data set's

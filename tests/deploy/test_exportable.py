@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmcv.ops import nms
 from mmdet.models import DetDataPreprocessor
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -162,6 +163,12 @@ def test_says_why_its_nms_cannot_be_exported_while_its_boxes_can(small_detector)
     ExportableDetector(model, SIZE)
     with pytest.raises(ValueError, match="plain nms .* 'soft_nms'.*: export without it"):
         ExportableDetector(model, SIZE, with_nms=True)
+
+
+def test_a_config_may_name_the_function_of_its_nms(small_detector):
+    model = small_detector()
+    model.bbox_head.test_cfg.nms = dict(type=nms, iou_threshold=0.5)
+    ExportableDetector(model, SIZE, with_nms=True)
 
 
 def test_a_detector_without_test_cfg_can_be_exported_without_nms(small_detector):

@@ -1,5 +1,6 @@
 """`tools/test.py --backend onnx` and `openvino` beside the same script with PyTorch."""
 
+import json
 import pickle
 import shutil
 import sys
@@ -14,6 +15,7 @@ from mmengine.config import Config
 
 from condconv_det.data.shapes import make_shapes
 from condconv_det.deploy import ExportableDetector, export_detector
+from condconv_det.deploy.onnx_detector import OnnxDetector
 from condconv_det.deploy.runtimes import OpenedFile
 from condconv_det.deploy.write import describe
 from condconv_det.study.work_dirs import read_metrics
@@ -136,6 +138,17 @@ def test_a_file_with_nms_finds_nothing_beyond_a_smaller_image(run_tool):
 def test_what_a_file_with_nms_would_not_do_is_refused(run_tool, option, says):
     with pytest.raises((SystemExit, ValueError), match=says):
         run_tool('test.py', 'config.py', 'nms.onnx', '--backend', 'onnx', '--cfg-options', option)
+
+
+def test_a_config_may_name_the_function_of_its_nms(small_detector, monkeypatch):
+    Path('function.py').write_text(
+        'from mmcv.ops import nms\ntest_cfg = dict(nms=dict(type=nms))\n'
+    )
+    detector = ExportableDetector(small_detector(), (64, 96), with_nms=True)
+    detector.model.test_cfg = Config.fromfile('function.py').test_cfg
+    opened = OpenedFile(None, 1, json.loads(json.dumps(describe(detector))))
+    monkeypatch.setattr('condconv_det.deploy.onnx_detector.open_onnx', lambda *_: opened)
+    OnnxDetector('file.onnx', Config.fromfile('function.py').test_cfg, num_classes=5)
 
 
 def test_keeps_the_trainings_config_and_its_own_beside_the_log(run_tool):
