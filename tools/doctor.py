@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-TIMEOUT = 120  # seconds for a probe
+TIMEOUT = 600  # seconds for a probe; a first import from a slow disk takes minutes
 SHARED_MEMORY = Path('/dev/shm')
 # Each runs in a process of its own: an import may fail, hang or kill it.
 PROBES = {

@@ -92,7 +92,7 @@ class RoutingRecorder:
         N images; C calls an image, more than one where a head runs on several levels; E experts.
         """
         weights = {
-            name: torch.cat(batches).double().cpu().numpy()
+            name: torch.cat(batches).cpu().double().numpy()
             for name, batches in self._batches.items()
             if name not in self.left_out
         }
