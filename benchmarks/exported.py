@@ -276,7 +276,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for runtime in args.runtimes:
             check_runtime(runtime)
         if args.files:
-            compare_files(args.files, args.threads, args.runtimes, args.rounds)
+            files = {str(file): file for file in args.files}
+            compare_files(files, args.threads, args.runtimes, args.rounds)
             return
         results = read_results(args.out / 'results.json', machine(args.runtimes))
     except (ImportError, ValueError, OSError) as error:
@@ -291,20 +292,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def compare_files(
-    files: Sequence[Path], threads: Sequence[int], runtimes: Sequence[str], rounds: int
+    files: Mapping[str, Path], threads: Sequence[int], runtimes: Sequence[str], rounds: int
 ) -> None:
-    """Runs files in turns and prints their medians and ratios to the first.
+    """Runs files in turns and prints their names, medians and ratios to the first.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
-    for file in files:
+    for file in files.values():
         if not file.is_file():
             raise FileNotFoundError(f'{file} does not exist')
     print('| file | MB | threads | runtime | ms |\n|---|---|---|---|---|')
     for count in threads:
         for runtime in runtimes:
-            rows = measure('', {str(file): file for file in files}, count, runtime, rounds)
+            rows = measure('', files, count, runtime, rounds)
             for row in rows:
                 print(
                     f'| {row["file"]} | {row["megabytes"]:.1f} | {count} | {RUNTIMES[runtime][0]} '
