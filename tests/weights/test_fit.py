@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
 
 from condconv_det.compat.checkpoints import CheckpointError
@@ -204,7 +204,8 @@ def test_so_is_a_layer_that_predicts_boxes_and_classes_at_once(load, caplog):
     few, many = Detector(V1, num_classes=3), Detector(V1)
     for network, classes in ((few, 3), (many, 80)):
         head = dict(type='mmdet.YOLOV3Head', num_classes=classes, in_channels=(8, 8, 8))
-        network.bbox_head = MODELS.build(dict(head, out_channels=(8, 8, 8)))
+        with DefaultScope.overwrite_default_scope('mmdet'):  # of its anchors
+            network.bbox_head = MODELS.build(dict(head, out_channels=(8, 8, 8)))
     before = few.bbox_head.convs_pred[0].weight.clone()
     load(few, many)
     assert 'not loaded into bbox_head.convs_pred.0, bbox_head.convs_pred.1' in caplog.text
