@@ -30,25 +30,18 @@ def with_int8_experts(model: ModelProto) -> ModelProto:
     """
     model, mixed = _mixing_products(model)
     nodes = list(model.graph.node)
-    for product, (reshape, experts) in mixed:
+    for _, (reshape, experts) in mixed:
         name, values = experts.name, numpy_helper.to_array(experts)
         rows = values.reshape(len(values) * values.shape[1], -1)
         scales = np.maximum(np.abs(rows).max(1), np.finfo(np.float32).tiny) / 127
         model.graph.initializer.remove(experts)
         _add(model, name, np.round(rows / scales[:, None]).astype(np.int8))
         _add(model, f'{name}/scales', scales)
-        _add(model, f'{name}/shape', np.array([len(values), -1]))
-        widened, mixes = f'{name}/widened', f'{name}/rows'
-        nodes.insert(
-            nodes.index(product),
-            helper.make_node('DequantizeLinear', [name, f'{name}/scales'], [widened], axis=0),
+        widened = helper.make_node(
+            'DequantizeLinear', [name, f'{name}/scales'], [f'{name}/widened'], axis=0
         )
-        nodes.insert(
-            nodes.index(product),
-            helper.make_node('Reshape', [widened, f'{name}/shape'], [mixes]),
-        )
-        nodes.remove(reshape)
-        product.input[1] = mixes
+        nodes.insert(nodes.index(reshape), widened)
+        reshape.input[0] = widened.output[0]
     return _with_nodes(model, nodes)
 
 
