@@ -78,13 +78,13 @@ class FixedRouting(nn.Module):
         return self.form(x, self.routing[: len(x)])
 
 
-def layer_forms(geometry: Geometry, num_experts: int = 8) -> dict[str, nn.Module]:
+def layer_forms(geometry: Geometry) -> dict[str, nn.Module]:
     """The plain layer, ours, timm's, and the one that mixes outputs."""
-    layer = geometry.layer(num_experts)
+    layer = geometry.layer(8)
     routed = dict(ours=layer, timm=timm_conv(layer), outputs=MixedOutputs(layer))
     return dict(
         plain=plain_conv(layer),
-        **{name: FixedRouting(form, num_experts) for name, form in routed.items()},
+        **{name: FixedRouting(form, layer.num_experts) for name, form in routed.items()},
     )
 
 

@@ -180,8 +180,8 @@ TEXT = r"""
 + zlib.crc32(b'')
 
 @ analysis/bootstrap.py | wrong default | the interval holds 90 percent
-- np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
-+ np.nanquantile(means, [1 - level, level])
+- np.nanquantile(means, [0.025, 0.975])
++ np.nanquantile(means, [0.05, 0.95])
 @ analysis/curves.py | off-by-one | steps before the first logged time do not count
 - np.diff(steps, prepend=0)
 + np.diff(steps, prepend=steps[0])

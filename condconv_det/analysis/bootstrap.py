@@ -162,17 +162,14 @@ def resample_maps(
     return maps
 
 
-def difference_interval(
-    maps: ndarray, baseline: ndarray, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Where the difference of two ways to train lies, by resampled images and seeds.
+def difference_interval(maps: ndarray, baseline: ndarray, seed: int = 0) -> tuple[float, float]:
+    """Where the difference of two ways to train lies, by resampled images and seeds, to 95 percent.
 
     Seeds are resampled too, in pairs and apart from the images. Both are percentiles' intervals,
     which are too short where few seeds vary much: see `benchmarks.intervals`.
 
     Args:
         maps, baseline: [S, R], of S seeds (the same in both) on R resamples.
-        level: part of the resampled differences that lies inside.
 
     Returns:
         Lower and upper end.
@@ -182,5 +179,5 @@ def difference_interval(
     rng = np.random.default_rng(seed)
     seeds = rng.integers(num_seeds, size=(num_seeds, num_resamples))
     means = np.take_along_axis(differences, seeds, 0).mean(0)
-    low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(means, [0.025, 0.975])
     return float(low), float(high)

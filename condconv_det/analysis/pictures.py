@@ -56,7 +56,6 @@ def draw_detections(
     out_dir: Path,
     num_pictures: int,
     score_thr: float = 0.3,
-    min_width: int = 400,
     names: Sequence[str] = (),
 ) -> list[Path]:
     """Draws images of a data set: one column of true boxes, one for what each detector finds.
@@ -67,7 +66,6 @@ def draw_detections(
         out_dir: gets one PNG an image, under the image's name; made if need be.
         num_pictures: from the first image on; no more than there are.
         score_thr: boxes that score less are not drawn.
-        min_width: smaller images are enlarged by a whole factor, for readable labels; pixels.
         names: of the detectors, for a heading of `HEADING` pixels above; none without.
     """
     visualizer = Visualizer()
@@ -79,7 +77,7 @@ def draw_detections(
         for model in models:
             (sample,) = model.test_step(pseudo_collate([dataset[index]]))
             image = mmcv.imread(sample.img_path, channel_order='rgb')
-            factor = -(-min_width // image.shape[1])
+            factor = -(-400 // image.shape[1])  # of small images, for readable labels
             image = mmcv.imrescale(image, factor, interpolation='nearest')
             # not the pipeline's, which scales them with the image, or does not, by its order
             true = dataset.get_data_info(index)['instances']

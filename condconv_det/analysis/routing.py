@@ -216,10 +216,10 @@ def variance_ratio(weights: ndarray, member: csr_array) -> float:
     return float(between / (max(total - between, 0) + rounding))
 
 
-def chance_ratio(weights: ndarray, member: csr_array, shuffles: int = 100, seed: int = 0) -> float:
+def chance_ratio(weights: ndarray, member: csr_array) -> float:
     """The largest `variance_ratio` of images that are dealt out to the groups at random.
 
-    With 100 shuffles, a ratio above it comes by chance once in 101 times.
+    Of 100 deals, so that a ratio above it comes by chance once in 101 times.
     """
-    rng = np.random.default_rng(seed)
-    return max(variance_ratio(rng.permutation(weights), member) for _ in range(shuffles))
+    rng = np.random.default_rng(0)
+    return max(variance_ratio(rng.permutation(weights), member) for _ in range(100))

@@ -14,7 +14,7 @@ from condconv_det.compat.data_errors import ImageError
 from condconv_det.weights.files import written_whole
 
 from .detector import Detector
-from .images import MAX_PIXELS, decode_image
+from .images import decode_image
 
 
 def detect_files(
@@ -22,7 +22,6 @@ def detect_files(
     images: Sequence[Path],
     out_dir: Path,
     score_thr: float = 0.3,
-    max_pixels: int = MAX_PIXELS,
 ) -> tuple[list[Path], dict[Path, str]]:
     """Writes each image with its boxes, and the boxes as JSON beside it, under a progress bar.
 
@@ -31,7 +30,6 @@ def detect_files(
         out_dir: gets a picture of each under its own name, with the folders in which the images
             differ, and the name with .json added; made if need be.
         score_thr: boxes that score no more are left out of both.
-        max_pixels: a larger image is not read.
 
     Returns:
         The pictures, and the reason for each image that could not be read, or drawn.
@@ -56,7 +54,7 @@ def detect_files(
     written, failures = [], {}
     for path, picture in track(list(zip(images, pictures)), 'Detecting'):
         try:
-            image = decode_image(path.read_bytes(), str(path), max_pixels)
+            image = decode_image(path.read_bytes(), str(path))
             sample = detector.detect(image)
             drawn = _encode(detector.draw(image, sample, score_thr), picture)
         except (ImageError, OSError, cv2.error) as error:

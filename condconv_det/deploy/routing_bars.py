@@ -6,19 +6,19 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 
 
-def plot_routing(weights: Mapping[str, ndarray], columns: int = 6) -> Figure | None:
+def plot_routing(weights: Mapping[str, ndarray]) -> Figure | None:
     """Bars of the routing weights, one plot a layer and one bar an expert.
 
     Args:
         weights: [N, C, E] by layer, as `RoutingRecorder.pop` returns them; of several images or
             calls, as in a head that runs on several feature maps, bars show the mean.
-        columns: plots in a row.
 
     Returns:
         None without layers, as of a detector whose routers all see regions.
     """
     if not weights:
         return None
+    columns = 6
     rows = -(-len(weights) // columns)
     # no pyplot: it keeps every figure, and is not for a server's threads
     figure = Figure(figsize=(2.3 * columns, 1.5 * rows + 0.5), layout='constrained')

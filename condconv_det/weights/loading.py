@@ -8,7 +8,7 @@ pads, normalises or activates otherwise than the one that they were trained in.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -309,11 +309,10 @@ def _described(backbone: nn.Module, file: str, settings: Mapping[str, Setting]) 
     )
 
 
-def _first(layers: Collection[str], most: int = 3) -> str:
-    """Names in the network's order."""
-    names = list(layers)
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + more
+def _first(names: list[str]) -> str:
+    """Three names in the network's order."""
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    return ', '.join(names[:3]) + more
 
 
 def _code(value: Any) -> str:
