@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
-from condconv_det.ops.export_conv import tap_by_tap, valid_size
+from condconv_det.ops.export_conv import tap_by_tap
+from condconv_det.ops.kernels import out_size
 
 
 def convolve_in_onnx(x: Tensor, kernel: Tensor, stride: list[int], dilation: list[int]) -> Tensor:
     """`tap_by_tap`."""
-    size = valid_size(x.shape[2:], kernel.shape[1:3], stride, dilation)
+    size = out_size(x.shape[2:], kernel.shape[1:3], stride, (0, 0), dilation)
     return _convolve(x, kernel, stride, dilation, [*kernel.shape[1:], *size])
 
 

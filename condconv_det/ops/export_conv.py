@@ -1,12 +1,12 @@
 """`cond_conv2d` in operations that a file can hold whose batch size is not known yet.
 
 `cond_conv2d` runs a batch as the groups of one convolution, and a file has to say how many groups.
-Both functions here take the arguments of `cond_conv2d`, unchecked, and return the same; experts may
-be of a narrower type than x and are widened before they are mixed.
+`single_image_conv2d` and `any_batch_conv2d` take the arguments of `cond_conv2d`, unchecked, and
+return the same; experts may be of a narrower type than x and are widened before they are mixed.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
 from .cond_conv2d import Size
+from .kernels import out_size
 from .mixing import mix_kernels
 from .padding import same_padding
 
@@ -62,8 +63,7 @@ def single_image_conv2d(
         outputs = [F.conv2d(x, kernel, None, *how) for kernel in weight]
         y = sum(one * y for one, y in zip(routing.unbind(1), outputs))
         return y if bias is None else y + bias[:, None, None]
-    padded = x.shape[-2] + 2 * top, x.shape[-1] + 2 * left
-    size = valid_size(padded, weight.shape[-2:], _pair(stride), _pair(dilation))
+    size = out_size(x.shape[2:], weight.shape[3:], _pair(stride), (top, left), _pair(dilation))
     if groups == 1 and math.prod(size) <= SMALL_MAP:
         x = (routing[..., None, None, None] * x[:, None]).flatten(1, 2)
         kernel = weight.transpose(0, 1).flatten(1, 2)
@@ -88,7 +88,7 @@ def tap_by_tap(x: Tensor, kernel: Tensor, stride: list[int], dilation: list[int]
         [B, Cout, H', W'].
     """
     _, *kernel_size, groups, _, depth = kernel.shape
-    size = valid_size(x.shape[-2:], kernel_size, stride, dilation)
+    size = out_size(x.shape[2:], kernel_size, stride, (0, 0), dilation)
     product = torch.mul if depth == 1 else torch.matmul
     y = 0.0
     for row in range(kernel_size[0]):
@@ -102,16 +102,6 @@ def tap_by_tap(x: Tensor, kernel: Tensor, stride: list[int], dilation: list[int]
             shifted = shifted.flatten(2).unflatten(1, (groups, -1))  # [B, G, Cin/G, H' * W']
             y = y + product(kernel[:, row, column], shifted)
     return y.flatten(1, 2).unflatten(2, size)
-
-
-def valid_size(
-    size: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
-) -> list[int]:
-    """(H', W') of a convolution without padding."""
-    return [
-        (side - reach * (taps - 1) - 1) // step + 1
-        for side, taps, step, reach in zip(size, kernel_size, stride, dilation)
-    ]
 
 
 def any_batch_conv2d(

@@ -46,7 +46,11 @@ class Kernel(ABC):
 
 
 def out_size(
-    size: Sequence[int], kernel_size: Sequence[int], stride: Pair, padding: Pair, dilation: Pair
+    size: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Pair,
+    dilation: Sequence[int],
 ) -> tuple[int, int]:
     """Height and width of a convolution's output."""
     return tuple(
