@@ -76,7 +76,7 @@ TEXT = r"""
 @ layers/cond_conv2d.py | swapped axis | padding modes swap the sides
 - sides = (horizontal, horizontal, vertical, vertical)
 + sides = (vertical, vertical, horizontal, horizontal)
-@ layers/cond_conv2d.py | dropped step | a copy's experts are not marked as such
+@ layers/experts.py | dropped step | a copy's experts are not marked as such
 -         super().__setstate__(state)
 -         mark_expert_axis(self.weight)
 +         super().__setstate__(state)

@@ -6,18 +6,17 @@ from torch.nn import functional as F
 
 from condconv_det.ops import cond_conv2d, same_padding
 
-from .expert_fans import expert_fans, mark_expert_axis
-from .expert_start import check_init, keep_experts, start_experts
+from .expert_start import check_init
+from .experts import Experts
 from .router import Router, check_activation, check_num_experts, check_routing
-from .static_weights import load_kernel, load_router
 
 OWN_ROUTER = dict(activation='sigmoid')
 
 
-# A direct subclass of nn.Conv2d, because mmengine's `init_cfg=dict(layer='Conv2d')` looks no
+# nn.Conv2d is a direct base because mmengine's `init_cfg=dict(layer='Conv2d')` looks no
 # further up than the direct bases.
 @MODELS.register_module()
-class CondConv2d(nn.Conv2d):
+class CondConv2d(Experts, nn.Conv2d):
     """`nn.Conv2d` whose kernel is mixed for each example from `num_experts` kernels.
 
     Args:
@@ -91,22 +90,11 @@ class CondConv2d(nn.Conv2d):
         )
         if padding == 'same':
             self.padding = padding
-        self.num_experts = num_experts
-        experts = self.weight.new_empty(num_experts, *self.weight.shape)
-        self.weight = mark_expert_axis(nn.Parameter(experts))
-        self.init = init
-        # of whichever router mixes the experts
-        self.activation = activation or (routing or {}).get('activation', OWN_ROUTER['activation'])
-        self.reset_parameters()
+        activation = activation or (routing or {}).get('activation', OWN_ROUTER['activation'])
+        self.make_experts(num_experts, init, activation)
         self.router = None
         if routing is not None:
             self.router = Router(in_channels, num_experts, **routing).to(self.weight)
-
-    def reset_parameters(self) -> None:
-        with expert_fans():
-            super().reset_parameters()
-        if hasattr(self, 'init'):  # not yet while the plain layer is built
-            start_experts(self)
 
     @classmethod
     def from_conv(
@@ -172,30 +160,3 @@ class CondConv2d(nn.Conv2d):
             vertical, horizontal = self.padding
             sides = (horizontal, horizontal, vertical, vertical)
         return F.pad(x, sides, self.padding_mode)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        load_router(self.router, state_dict, prefix)
-        load_kernel(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        mark_expert_axis(self.weight)  # may be another parameter, as in the methods below
-        if prefix + 'weight' in state_dict:
-            keep_experts(self)
-
-    def _apply(self, fn, recurse: bool = True):
-        """`fn` sees the experts as one convolution's, whose memory format it may change in vain."""
-
-        def apply(tensor: Tensor) -> Tensor:
-            if tensor.dim() != 5:
-                return fn(tensor)
-            return fn(tensor.flatten(0, 1)).contiguous().view(tensor.shape)
-
-        super()._apply(apply, recurse)
-        mark_expert_axis(self.weight)
-        return self
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        mark_expert_axis(self.weight)
-
-    def extra_repr(self) -> str:
-        return f'{super().extra_repr()}, num_experts={self.num_experts}'

@@ -6,15 +6,14 @@ from torch import Tensor, nn
 from condconv_det.ops import cond_linear
 
 from .cond_conv2d import OWN_ROUTER
-from .expert_fans import expert_fans, mark_expert_axis
-from .expert_start import check_init, keep_experts, start_experts
+from .expert_start import check_init
+from .experts import Experts
 from .router import Router, check_num_experts, check_routing
-from .static_weights import load_kernel, load_router
 
 
-# A direct subclass of nn.Linear, for mmengine's `init_cfg=dict(layer='Linear')`; see CondConv2d.
+# nn.Linear is a direct base for mmengine's `init_cfg=dict(layer='Linear')`; see CondConv2d.
 @MODELS.register_module()
-class CondLinear(nn.Linear):
+class CondLinear(Experts, nn.Linear):
     """`nn.Linear` whose matrix is mixed for each example from `num_experts` matrices.
 
     Args:
@@ -49,39 +48,8 @@ class CondLinear(nn.Linear):
         if routing.get('hierarchical'):
             raise ValueError('routing: hierarchical routing is for backbones, not for CondLinear')
         super().__init__(in_features, out_features, bias, device, dtype)
-        self.num_experts = num_experts
-        experts = self.weight.new_empty(num_experts, *self.weight.shape)
-        self.weight = mark_expert_axis(nn.Parameter(experts))
-        self.init = init
-        self.activation = routing.get('activation', OWN_ROUTER['activation'])
-        self.reset_parameters()
+        self.make_experts(num_experts, init, routing.get('activation', OWN_ROUTER['activation']))
         self.router = Router(in_features, num_experts, **routing).to(self.weight)
-
-    def reset_parameters(self) -> None:
-        with expert_fans():
-            super().reset_parameters()
-        if hasattr(self, 'init'):  # not yet while the plain layer is built
-            start_experts(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return cond_linear(x, self.router(x), self.weight, self.bias)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        load_router(self.router, state_dict, prefix, expert_dim=3)
-        load_kernel(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        mark_expert_axis(self.weight)  # may be another parameter, as in the methods below
-        if prefix + 'weight' in state_dict:
-            keep_experts(self)
-
-    def _apply(self, fn, recurse: bool = True) -> nn.Module:
-        super()._apply(fn, recurse)
-        mark_expert_axis(self.weight)
-        return self
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        mark_expert_axis(self.weight)
-
-    def extra_repr(self) -> str:
-        return f'{super().extra_repr()}, num_experts={self.num_experts}'
