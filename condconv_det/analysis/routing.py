@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mmengine.model import is_model_wrapper
 from numpy import ndarray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from condconv_det.layers import Router
+from condconv_det.weights.fit import unwrapped
 
 # A weight this near to 0 or 1 is saturated: a sigmoid's gradient is below a fifth of its largest.
 SATURATED = 0.05
@@ -38,7 +38,7 @@ class RoutingRecorder:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        network = model.module if is_model_wrapper(model) else model
+        network = unwrapped(model)
         self.routers = {
             name.removesuffix('.router'): module
             for name, module in network.named_modules()

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
+
+from condconv_det.weights.fit import unwrapped
 
 
 @HOOKS.register_module()
@@ -49,7 +50,7 @@ class FiniteLossHook(Hook):
         self._check_loss(runner)  # where gradients accumulate or a scaler skipped the step
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        trained = {name for name, _ in _bare(runner.model).named_parameters()}
+        trained = {name for name, _ in unwrapped(runner.model).named_parameters()}
         for name, value in checkpoint['state_dict'].items():
             if name in trained or name.endswith(('running_mean', 'running_var')):
                 if not value.isfinite().all():
@@ -79,7 +80,7 @@ class FiniteLossHook(Hook):
         )
 
     def _origin(self, runner: Runner) -> str:
-        model = _bare(runner.model)
+        model = unwrapped(runner.model)
         for name, parameter in model.named_parameters():
             if not parameter.isfinite().all():
                 return f'parameter {name} is not finite'
@@ -124,10 +125,6 @@ def _all_finite(values: Any) -> bool:
         for leaf in leaves
         if isinstance(leaf, Tensor) and leaf.is_floating_point()
     )
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _last_checkpoint(runner: Runner) -> str:

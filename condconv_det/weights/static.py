@@ -12,7 +12,7 @@ from torch import Tensor
 
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers.cond_conv2d import OWN_ROUTER
-from condconv_det.layers.router import ACTIVATIONS
+from condconv_det.layers.router import check_activation
 
 from .activations import UnreadableConfig, told_activations
 from .files import check_apart, read_checkpoint, write_checkpoint
@@ -55,7 +55,9 @@ def static_file(source_file: Path, dest: Path, activation: str | None = None) ->
             f'{source_file} was trained with {told[others[0]]} routing, by the config in it, of '
             f'{listing(others)}; got activation {activation!r}'
         )
-    activations = dict.fromkeys(keys, _checked(activation or OWN_ROUTER['activation'])) | told
+    default = activation or OWN_ROUTER['activation']
+    check_activation(default)
+    activations = dict.fromkeys(keys, default) | told
     static = _mix(routed, activations)
     kept = {key: meta[key] for key in ('dataset_meta',) if key in meta}
     names = ', '.join(sorted(set(activations.values())))
@@ -74,13 +76,8 @@ def static_weights(state_dict: dict[str, Tensor], activation: str = 'sigmoid') -
         ValueError: the activation is neither.
         CheckpointError: there are no experts.
     """
-    return _mix(state_dict, dict.fromkeys(expert_names(state_dict), _checked(activation)))
-
-
-def _checked(activation: str) -> str:
-    if activation not in ACTIVATIONS:
-        raise ValueError(f'activation must be one of {ACTIVATIONS}, got {activation!r}')
-    return activation
+    check_activation(activation)
+    return _mix(state_dict, dict.fromkeys(expert_names(state_dict), activation))
 
 
 def _mix(state_dict: dict[str, Tensor], activations: dict[str, str]) -> dict[str, Tensor]:
