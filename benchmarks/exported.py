@@ -33,6 +33,7 @@ from condconv_det.analysis import image_size, read_config
 from condconv_det.analysis.configs import build_model
 from condconv_det.analysis.interleave import interleave
 from condconv_det.analysis.routing import RoutingRecorder
+from condconv_det.data.whole_files import written_whole
 from condconv_det.deploy import (
     ExportableDetector,
     freeze_routing,
@@ -48,7 +49,6 @@ from condconv_det.deploy.check import (
 )
 from condconv_det.deploy.runtimes import RUNTIMES, check_runtime, open_onnx
 from condconv_det.deploy.write import check_environment, write_export
-from condconv_det.weights.files import written_whole
 
 NETWORKS = {
     'SSD128-0.5': 'shapes/ssd128_mobilenet-v1-0.5-condconv-e8_1xb8-5e_shapes.py',

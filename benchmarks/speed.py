@@ -30,6 +30,7 @@ from benchmarks.report import goals_table, label, summary, write_report
 from benchmarks.subject import Subject, check_same
 from benchmarks.timing import copy_bandwidth, peak_memory
 from condconv_det.analysis.interleave import Call, interleave
+from condconv_det.data.whole_files import written_whole
 
 LEVELS = ('layers', 'experts', 'backbones', 'detectors')
 MODES = ('inference', 'training')
@@ -171,14 +172,6 @@ def load(path: Path, here: dict) -> dict:
     return results
 
 
-def save(path: Path, results: dict) -> None:
-    """Writes beside and renames, so that what was measured is never lost."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(results, indent=1))
-    partial.replace(path)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a line a row, and write JSON, tables and chart."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -216,7 +209,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             continue
         for row in measure(subject, rows, bandwidth, args):
             results['rows'].append(row)
-            save(path, results)
+            with written_whole(path) as partial:  # so that what was measured is never lost
+                partial.write_text(json.dumps(results, indent=1))
             print(summary(row), flush=True)
             if time.monotonic() > deadline:
                 break

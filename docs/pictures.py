@@ -22,9 +22,9 @@ from mmdet.registry import DATASETS
 
 from condconv_det.analysis.pictures import draw_detections, heading
 from condconv_det.analysis.routing_records import group_by_attribute
+from condconv_det.data.whole_files import written_whole
 from condconv_det.study.plan import Study
 from condconv_det.study.runs import plan_runs
-from condconv_det.weights.files import written_whole
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from condconv_det.analysis.curves import plt
+from condconv_det.data.whole_files import written_whole
 from condconv_det.study.differences import Difference
 from condconv_det.study.report import (
     Results,
@@ -21,7 +22,6 @@ from condconv_det.study.report import (
     groups_to_markdown,
     to_markdown,
 )
-from condconv_det.weights.files import written_whole
 
 DOCS = Path(__file__).parent
 MARKED = re.compile(

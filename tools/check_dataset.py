@@ -24,6 +24,7 @@ from condconv_det.data.coco_faults import KINDS, level
 from condconv_det.data.decode import SUFFIXES, decoded_size
 from condconv_det.data.fault import Fault
 from condconv_det.data.image_size import loaded_size
+from condconv_det.data.whole_files import written_whole
 
 LEVELS = ('error', 'warning', 'note')
 
@@ -163,8 +164,6 @@ def records_of(source: Source, faults: list[Fault]) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    from condconv_det.weights.files import written_whole
-
     with written_whole(path) as partial:
         partial.write_text(json.dumps(data))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from condconv_det.weights.files import folder_written_whole
+from condconv_det.data.whole_files import folder_written_whole
 
 from .routing import chance_ratio, summarize, variance_ratio
 from .routing_figures import (

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections import Counter
 from operator import itemgetter
 from pathlib import Path
@@ -14,6 +12,7 @@ from PIL import Image
 
 from .decode import decode
 from .fault import Fault
+from .whole_files import folder_written_whole
 
 # Beside the class folders of a split: what it was made from, and what was left out.
 RECORD = 'crops.json'
@@ -82,10 +81,9 @@ def crop_objects(
         return made
 
     coco = _parse(text, ann_file)
-    partial = out / f'.{split}.partial-{os.getpid()}'
-    try:
+    with folder_written_whole(folder) as partial:
         for name in coco.classes.values():
-            (partial / name).mkdir(parents=True)
+            (partial / name).mkdir()
         crops, left_out, faults = _crop_split(coco, images, split, partial, margin, min_size)
         if not any(crops.values()):
             kinds = Counter(fault.kind for fault in faults) + left_out
@@ -99,9 +97,6 @@ def crop_objects(
         ]
         record = {**parameters, 'crops': crops, 'left_out': left_out, 'faults': faults}
         (partial / RECORD).write_text(json.dumps(record))
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Crops(folder, crops, dict(left_out), faults)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from condconv_det.data.check_coco import read_coco
 from condconv_det.data.coco_files import SPLITS, write_splits
-from condconv_det.weights.files import folder_written_whole
+from condconv_det.data.whole_files import folder_written_whole
 
 
 def select_images(

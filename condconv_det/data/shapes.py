@@ -5,8 +5,6 @@ domains.py), so that a detector needs the same answer from very different pixels
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +15,7 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from .domains import PAINTERS
+from .whole_files import folder_written_whole
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 DOMAINS = tuple(PAINTERS)
@@ -75,23 +74,18 @@ def make_shapes(
     if _already_made(root, parameters):
         return annotation_files
 
-    final = root.resolve()  # of a link, the folder that it stands for
-    partial = final.with_name(f'.{final.name}.partial-{os.getpid()}')
     try:
-        (partial / 'annotations').mkdir(parents=True)
-        for split, count in splits.items():
-            data = _make_split(partial / split, split, count, size, seed, domains)
-            data['info']['parameters'] = parameters
-            text = json.dumps(data, sort_keys=True)
-            (partial / 'annotations' / f'{split}.json').write_text(text)
-        try:
-            partial.rename(final)
-        except OSError:
-            # Another process may have finished the same data set in the meantime.
-            if not _already_made(root, parameters):
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with folder_written_whole(root) as partial:
+            (partial / 'annotations').mkdir()
+            for split, count in splits.items():
+                data = _make_split(partial / split, split, count, size, seed, domains)
+                data['info']['parameters'] = parameters
+                text = json.dumps(data, sort_keys=True)
+                (partial / 'annotations' / f'{split}.json').write_text(text)
+    except OSError:
+        # Another process may have finished the same data set in the meantime.
+        if not _already_made(root, parameters):
+            raise
     return annotation_files
 
 

@@ -11,7 +11,7 @@ from numpy import ndarray
 from rich.progress import track
 
 from condconv_det.compat.data_errors import ImageError
-from condconv_det.weights.files import written_whole
+from condconv_det.data.whole_files import written_whole
 
 from .detector import Detector
 from .images import decode_image

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from condconv_det.analysis.configs import build_model, first_dataset
 from condconv_det.data.check_coco import read_coco
+from condconv_det.data.whole_files import written_whole
 from condconv_det.layers import CondConv2d
-from condconv_det.weights.files import written_whole
 from condconv_det.weights.trained import read_trained
 
 from .agreement import agreement

@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condconv_det.analysis.configs import build_model
-from condconv_det.weights.files import folder_written_whole, write_checkpoint
+from condconv_det.data.whole_files import folder_written_whole
+from condconv_det.weights.files import write_checkpoint
 from condconv_det.weights.fit import listing
 from condconv_det.weights.trained import read_trained
 

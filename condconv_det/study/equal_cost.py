@@ -9,7 +9,7 @@ from typing import Any
 
 from condconv_det.analysis.configs import errors_named
 from condconv_det.analysis.cost import image_size, measure_config
-from condconv_det.weights.files import written_whole
+from condconv_det.data.whole_files import written_whole
 
 from .plan import Arm, Study
 from .report import time_per_image

@@ -12,7 +12,7 @@ from condconv_det.analysis.bootstrap import mean_over_groups
 from condconv_det.analysis.cost import build_network, image_size, measure_config
 from condconv_det.analysis.curves import plot_curves, training_seconds
 from condconv_det.analysis.interleave import interleave
-from condconv_det.weights.files import written_whole
+from condconv_det.data.whole_files import written_whole
 
 from .differences import Difference, find_differences, measure
 from .plan import SPLITS, Arm, Study

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from condconv_det.weights.files import written_whole
+from condconv_det.data.whole_files import written_whole
 
 from .plan import SPLITS, Study, named
 from .work_dirs import CHECKPOINTS, is_trained, read_metrics, trained_length

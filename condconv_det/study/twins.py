@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from condconv_det.data.coco_files import SPLITS
 from condconv_det.data.prepare import Prepared
-from condconv_det.weights.files import written_whole
+from condconv_det.data.whole_files import written_whole
 
 from .sizing import BACKBONE_STRIDES, INPUT_SIZE, Anchors, Schedule, place_anchors, plan_schedule
 

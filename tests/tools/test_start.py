@@ -122,7 +122,7 @@ TERMINATED = """
 import os, signal, sys
 from pathlib import Path
 from condconv_det.command_line import run
-from condconv_det.weights.files import folder_written_whole, written_whole
+from condconv_det.data.whole_files import folder_written_whole, written_whole
 
 def main():
     with written_whole(Path('file')) as file, folder_written_whole(Path('folder')) as folder:
