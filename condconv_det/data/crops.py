@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from .decode import decode
-from .fault import Fault
+from .fault import Fault, UnusableImage
 from .whole_files import folder_written_whole
 
 # Beside the class folders of a split: what it was made from, and what was left out.
@@ -182,7 +182,7 @@ def _crop_split(
         where = f'{split}/{name.with_suffix("")}'
         try:
             picture = _read_image(folder / name, image)
-        except _UnusableImage as error:
+        except UnusableImage as error:
             detail = f'{error}; {len(objects)} objects left out'
             faults.append(Fault(error.kind, where, detail))
             continue
@@ -209,12 +209,6 @@ def _crop_split(
     return crops, left_out, faults
 
 
-class _UnusableImage(Exception):
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
 class _UnusableBox(Exception):
     """Its message is the kind of fault."""
 
@@ -224,14 +218,14 @@ def _read_image(path: Path, entry: dict[str, Any]) -> Image.Image:
     try:
         picture = Image.fromarray(decode(path.read_bytes())[..., ::-1])
     except FileNotFoundError as error:
-        raise _UnusableImage('missing image', f'no {path}') from error
+        raise UnusableImage('missing image', f'no {path}') from error
     except (OSError, ValueError) as error:
-        raise _UnusableImage('broken image', f'{path}: {error}') from error
+        raise UnusableImage('broken image', f'{path}: {error}') from error
     said = tuple(entry.get(key, side) for key, side in zip(('width', 'height'), picture.size))
     if said != picture.size:
         # its boxes are those of another picture
         sizes = f'json says {said[0]}x{said[1]}, file has {picture.width}x{picture.height}'
-        raise _UnusableImage('image size differs', sizes)
+        raise UnusableImage('image size differs', sizes)
     return picture
 
 

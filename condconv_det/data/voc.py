@@ -1,7 +1,7 @@
 """Pascal VOC folders to COCO json, with every fault of the source named."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from tqdm import tqdm
 from .coco_files import SPLITS, write_splits
 from .decode import SUFFIXES, decoded_size
 from .fault import Fault, UnusableImage
+from .source_records import ReadSize, size_of
 from .text_files import read_lines
 from .voc_xml import check_size, class_names, read_objects, read_xml
 
@@ -31,7 +32,7 @@ def convert_voc(
     out: Path | str,
     splits: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
-    read_size: Callable[[Path], tuple[int, int]] = decoded_size,
+    read_size: ReadSize = decoded_size,
 ) -> Conversion:
     """Write `out/annotations/{split}.json` for a Pascal VOC folder, which is only read.
 
@@ -125,7 +126,7 @@ def _convert_split(
     split: str,
     names: list[str],
     classes: Sequence[str],
-    read_size: Callable[[Path], tuple[int, int]],
+    read_size: ReadSize,
     faults: list[Fault],
 ) -> dict[str, Any]:
     """COCO's dictionary for one split; what is wrong goes to `faults`."""
@@ -159,17 +160,11 @@ def _convert_split(
     }
 
 
-def _find_image(
-    root: Path, name: str, read_size: Callable[[Path], tuple[int, int]]
-) -> tuple[str, int, int]:
+def _find_image(root: Path, name: str, read_size: ReadSize) -> tuple[str, int, int]:
     """The image's file name in JPEGImages, and its width and height as OpenCV loads it."""
     folder = root / 'JPEGImages'
     paths = [folder / f'{name}{extension}' for extension in _EXTENSIONS]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise UnusableImage('missing image', f'no {paths[0]}, nor another image of this name')
-    try:
-        width, height = read_size(path)
-    except (OSError, ValueError) as error:
-        raise UnusableImage('broken image', f'{path}: {error}') from error
-    return path.relative_to(folder).as_posix(), width, height
+    return path.relative_to(folder).as_posix(), *size_of(path, read_size)
