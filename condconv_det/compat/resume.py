@@ -45,23 +45,18 @@ def find_newest_whole_checkpoint(work_dir: str) -> str | None:
     named = pointer.read_text(errors='replace').strip() if pointer.is_file() else ''
     if '://' in named:
         return named  # in a store that cannot be listed from here
-    folders = {os.path.realpath(work_dir)}
-    if named and os.path.isdir(os.path.dirname(named) or '.'):
-        folders.add(os.path.realpath(os.path.dirname(named)))
-    found = [
-        str(path)
-        for folder in sorted(folders)
-        for path in Path(folder).glob('*.pth')
-        if path.is_file()
-    ]
+    folders, listed = {os.path.realpath(work_dir)}, ''
+    if named:
+        folder, name = os.path.split(named)
+        folders.add(os.path.realpath(folder))
+        listed = os.path.join(os.path.realpath(folder), name)  # as it is listed below
+    paths = {str(path) for folder in folders for path in Path(folder).glob('*.pth')}
+    # what is named may have another ending, by a `filename_tmpl`
+    found = sorted(filter(os.path.isfile, {*paths, listed}))
 
     faults = []
-    if named and not os.path.isfile(named):
+    if named and listed not in found:
         faults.append(f'{pointer} names {named!r}, which does not exist')
-    # by the path that it has among those found
-    listed = os.path.join(os.path.realpath(os.path.dirname(named)), os.path.basename(named))
-    if os.path.isfile(named) and listed not in found:
-        found.append(listed)  # of a `filename_tmpl` with another ending
     newest = _newest_whole(found, listed, faults)
     if newest is None and (faults or found):
         reasons = faults or [f'{path} holds weights alone, or is not by mmengine' for path in found]
