@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import condconv_det  # noqa: F401  before mmdet, which may lack mmcv's compiled operators
 from condconv_det.deploy import cast_experts, fold_batch_norm
+from condconv_det.deploy.agreement import raw_maps
 
 
 def ways(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -26,13 +27,6 @@ def ways(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     yield 'folded', folded
     yield 'folded, bfloat16 experts', cast_experts(folded, torch.bfloat16)
     yield 'folded, float16 experts', cast_experts(folded, torch.float16)
-
-
-@torch.no_grad()
-def head_maps(model: nn.Module, batch: dict) -> list[Tensor]:
-    """What the head says of a batch, classes and boxes, before any decoding."""
-    images = model.data_preprocessor(batch)['inputs']
-    return [feature_map for maps in model(images, mode='tensor') for feature_map in maps]
 
 
 def relative_error(found: list[Tensor], expected: list[Tensor]) -> float:
@@ -67,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows, expected = [], None
         for name, model in ways(runner.model.eval()):
             runner.model = model
-            maps = head_maps(model, batch)
+            with torch.no_grad():
+                maps = raw_maps(model, batch)
             expected = expected or maps
             score = runner.test()['coco/bbox_mAP']
             rows.append((name, file_megabytes(model), relative_error(maps, expected), score))

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from condconv_det.compat.checkpoints import CheckpointError
+from condconv_det.data.leaf_datasets import leaf_datasets
 
 
 def read_config(path: Path | str, options: Mapping[str, Any] | None = None) -> Config:
@@ -48,9 +49,7 @@ def load_config(path: Path | str, options: Mapping[str, Any] | None = None) -> C
 def first_dataset(cfg: Config) -> ConfigDict:
     """The test set, of several the first, taken out of what wraps it; empty if there is none."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or ConfigDict()
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset
+    return next(leaf_datasets(dataset))
 
 
 def type_name(kind: str | Callable | None) -> str:
