@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from condconv_det.layers import CondConv2d, CondLinear, Router
+from condconv_det.layers import Experts, Router
 
 from .configs import build_model, first_dataset, type_name
-
-EXPERTS = CondConv2d | CondLinear
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,14 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     mixing: list[int] = []
     routing: list[int] = []
 
-    def count(layer: EXPERTS | Router, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+    def count(layer: Experts | Router, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         examples = len(inputs[0])  # one image, or its regions
-        if isinstance(layer, EXPERTS):
+        if isinstance(layer, Experts):
             mixing.append(examples * layer.weight.numel())
         else:
             routing.extend(examples * fc.weight.numel() for fc in layer.children())
 
-    routed = [layer for layer in model.modules() if isinstance(layer, EXPERTS | Router)]
+    routed = [layer for layer in model.modules() if isinstance(layer, Experts | Router)]
     hooks = [layer.register_forward_hook(count) for layer in routed]
     was_training = model.training
     deformable = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
@@ -75,7 +73,7 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         expert_parameters=sum(
-            layer.weight.numel() for layer in routed if isinstance(layer, EXPERTS)
+            layer.weight.numel() for layer in routed if isinstance(layer, Experts)
         ),
         # the counter counts a multiplication and an addition as two
         multiply_adds=counter.get_total_flops() // 2,

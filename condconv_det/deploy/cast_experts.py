@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from condconv_det.layers import CondConv2d, CondLinear
+from condconv_det.layers import Experts
 from condconv_det.layers.expert_fans import mark_expert_axis
 from condconv_det.ops.operands import HALF_TYPES
 
@@ -28,11 +28,7 @@ def cast_experts(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mo
     if dtype not in HALF_TYPES:
         raise ValueError(f'experts can be cast to {HALF_TYPES}, got {dtype}')
     model = copy.deepcopy(model)
-    routed = {
-        name: layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, CondConv2d | CondLinear)
-    }
+    routed = {name: part for name, part in model.named_modules() if isinstance(part, Experts)}
     if not routed:
         raise ValueError(f'{type(model).__name__} has no experts to cast: it is static')
     for name, layer in routed.items():

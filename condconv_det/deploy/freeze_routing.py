@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from condconv_det.analysis.routing import RoutingRecorder
-from condconv_det.layers import CondConv2d, CondLinear, Router
+from condconv_det.layers import CondConv2d, CondLinear, Experts, Router
 from condconv_det.weights.fit import listing
 
 
@@ -106,7 +106,7 @@ def check_freezable(model: nn.Module) -> None:
         )
 
 
-def routed_layers(model: nn.Module) -> Iterator[tuple[str, CondConv2d | CondLinear, str]]:
+def routed_layers(model: nn.Module) -> Iterator[tuple[str, Experts, str]]:
     """Each routed layer: its name, the layer, the name of the layer that has its router.
 
     Raises:
@@ -117,7 +117,7 @@ def routed_layers(model: nn.Module) -> Iterator[tuple[str, CondConv2d | CondLine
     for name, module in model.named_modules():
         own = getattr(module, 'router', None)
         router = own if isinstance(own, Router) else router
-        if isinstance(module, CondConv2d | CondLinear):
+        if isinstance(module, Experts):
             if router is None:
                 raise ValueError(f'{name} was built with routing=None and no router is before it')
             yield name, module, names[router]
@@ -155,9 +155,7 @@ def put_static(model: nn.Module, static: Mapping[nn.Module, nn.Module]) -> nn.Mo
     return static.get(model, model)
 
 
-def static_layer(
-    name: str, layer: CondConv2d | CondLinear, routing: Tensor, dtype: torch.dtype
-) -> nn.Module:
+def static_layer(name: str, layer: Experts, routing: Tensor, dtype: torch.dtype) -> nn.Module:
     """The layer without experts that has the kernel which routing weights, [E], mix.
 
     Raises:

@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from condconv_det.analysis.routing import RoutingRecorder
-from condconv_det.layers import CondConv2d, CondLinear, Router
+from condconv_det.layers import Experts, Router
 from condconv_det.layers.expert_fans import mark_expert_axis
 from condconv_det.weights.fit import listing
 
@@ -75,7 +75,7 @@ def merge_experts(model: nn.Module, weights: Mapping[str, ndarray], tolerance: f
     model = copy.deepcopy(model)
     routers = RoutingRecorder(model).routers  # says that the model is static
     _check(model, routers, weights)
-    layers: dict[str, list[tuple[str, CondConv2d | CondLinear]]] = {}
+    layers: dict[str, list[tuple[str, Experts]]] = {}
     for name, layer, router in routed_layers(model):
         layers.setdefault(router, []).append((name, layer))
     static: dict[nn.Module, nn.Module] = {}
@@ -99,9 +99,7 @@ def merge_experts(model: nn.Module, weights: Mapping[str, ndarray], tolerance: f
     return put_static(model, static)
 
 
-def _directions(
-    layers: list[CondConv2d | CondLinear], rows: ndarray, tolerance: float
-) -> tuple[ndarray, ndarray]:
+def _directions(layers: list[Experts], rows: ndarray, tolerance: float) -> tuple[ndarray, ndarray]:
     """The principal directions of layers' kernels over images, as few as keep to a tolerance.
 
     Routing weights `mean + encode.T`-coordinates `a = encode @ (row - mean)` mix to almost the
@@ -132,7 +130,7 @@ def _directions(
     return (kept.T * roots) @ axes.T, (kept.T * inverse) @ axes.T
 
 
-def _mix_experts(layer: CondConv2d | CondLinear, mixes: Tensor) -> None:
+def _mix_experts(layer: Experts, mixes: Tensor) -> None:
     """Puts mixtures, [E', E], in the place of a layer's E experts."""
     experts = layer.weight
     mixed = torch.tensordot(mixes.to(experts.device), experts.detach().double(), dims=1)

@@ -8,10 +8,11 @@ from .cond_cfg import CondCfg
 from .cond_conv2d import CondConv2d
 from .cond_linear import CondLinear
 from .expert_fans import expert_fans
+from .experts import Experts
 from .router import Router
 
 _OF_BLOCKS = ('RoutedBlock', 'RoutedSequential', 'route_blocks', 'run_routed')
-__all__ = ['CondCfg', 'CondConv2d', 'CondLinear', 'Router', 'expert_fans', *_OF_BLOCKS]
+__all__ = ['CondCfg', 'CondConv2d', 'CondLinear', 'Experts', 'Router', 'expert_fans', *_OF_BLOCKS]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from condconv_det import backbones
 from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.layers import CondConv2d, CondLinear, RoutedBlock
+from condconv_det.layers import Experts, RoutedBlock
 
 BACKBONES = tuple(getattr(backbones, name) for name in backbones.__all__)
 LISTED = 10
@@ -126,7 +126,7 @@ def _misfit(
     if theirs == ours:
         return None
     layer, _, leaf = key.rpartition('.')
-    if leaf == 'weight' and isinstance(network.get_submodule(layer), CondConv2d | CondLinear):
+    if leaf == 'weight' and isinstance(network.get_submodule(layer), Experts):
         if theirs == ours[1:]:
             return None
         if theirs[1:] == ours[1:]:

@@ -18,7 +18,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from condconv_det.compat.checkpoints import CheckpointError
-from condconv_det.layers import CondConv2d, CondLinear, RoutedBlock
+from condconv_det.layers import Experts, RoutedBlock
 
 from .activations import told_activations
 from .fit import BACKBONES, check_fit, class_layers, listing, not_needed, unwrapped
@@ -148,9 +148,7 @@ def _load_whole_or_not(
     strict: bool,
     logger: logging.Logger | str | None,
 ) -> None:
-    if not any(
-        isinstance(part, RoutedBlock | CondConv2d | CondLinear) for part in network.modules()
-    ):
+    if not any(isinstance(part, RoutedBlock | Experts) for part in network.modules()):
         return _plain_load_state_dict(module, state_dict, strict, logger)
     origin = _origin(state_dict)
     _check_activations(network, state_dict, origin)
@@ -258,7 +256,7 @@ def _check_activations(
     others = {
         name: (told[f'{prefix}{name}.weight'], layer.activation)
         for name, layer in network.named_modules()
-        if isinstance(layer, CondConv2d | CondLinear)
+        if isinstance(layer, Experts)
         and f'{name}.weight' in state_dict
         and told.get(f'{prefix}{name}.weight', layer.activation) != layer.activation
     }
