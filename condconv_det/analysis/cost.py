@@ -112,23 +112,39 @@ def image_size(cfg: Config) -> tuple[int, int]:
     raise ValueError('the test pipeline has no Resize with a scale and no crop; give a size')
 
 
-def build_network(cfg: Config, size: tuple[int, int] | None = None) -> tuple[nn.Module, dict]:
-    """Builds a config's detector or classifier, and what its `forward` takes beside one image.
+def build_network(
+    cfg: Config, size: tuple[int, int] | None = None
+) -> tuple[nn.Module, Tensor, dict]:
+    """Builds a config's detector or classifier, an image for it, and what `forward` takes beside.
 
     Args:
         cfg: the config; it is not changed.
-        size: height and width of the image; None is the config's test size.
+        size: height and width of the image, which is padded as the network's data preprocessor
+            does; None is the config's test size.
+
+    Returns:
+        The network, zeros [1, 3, H, W], and the other arguments.
     """
     shape = size or image_size(cfg)
+    model = build_model(cfg)
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    # that of a semi-supervised detector is in one of several branches
+    preprocessor = getattr(preprocessor, 'data_preprocessor', preprocessor)
+    divisor = getattr(preprocessor, 'pad_size_divisor', 1)
+    padded = tuple(-(-side // divisor) * divisor for side in shape)
     inputs = dict(mode='tensor')
     if cfg.get('default_scope', 'mmdet') == 'mmdet':
         sample = DetDataSample(
             metainfo=dict(
-                img_shape=shape, ori_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0)
+                img_shape=shape,
+                ori_shape=shape,
+                batch_input_shape=padded,
+                pad_shape=padded,
+                scale_factor=(1.0, 1.0),
             )
         )
         inputs['data_samples'] = [sample]
-    return build_model(cfg), inputs
+    return model, torch.zeros(1, 3, *padded), inputs
 
 
 def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
@@ -144,13 +160,12 @@ def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
         cfg = copy.deepcopy(cfg)
         # how many boxes of an untrained network overlap is chance
         cfg.model.test_cfg.rpn.nms.iou_threshold = 1.0
-    model, inputs = build_network(cfg, size)
-    size = size or image_size(cfg)
+    model, image, inputs = build_network(cfg, size)
     if not getattr(model, 'with_roi_head', False):  # which needs boxes
         try:
             # shapes alone decide every figure, and fake tensors have no more
             with FakeTensorMode(allow_non_fake_inputs=True):
-                return measure_cost(model, torch.zeros(1, 3, *size), **inputs)
+                return measure_cost(model, image, **inputs)
         except RuntimeError:  # it looks at values, as deformable attention does
-            model, _ = build_network(cfg, size)
-    return measure_cost(model, torch.zeros(1, 3, *size), **inputs)
+            model, image, inputs = build_network(cfg, size)
+    return measure_cost(model, image, **inputs)

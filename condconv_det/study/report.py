@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from condconv_det.analysis.bootstrap import mean_over_groups
-from condconv_det.analysis.cost import build_network, image_size, measure_config
+from condconv_det.analysis.cost import build_network, measure_config
 from condconv_det.analysis.curves import plot_curves, training_seconds
 from condconv_det.analysis.interleave import interleave
 from condconv_det.data.whole_files import written_whole
@@ -105,8 +105,8 @@ def time_per_image(arms: Sequence[Arm], rounds: int = TIMED_ROUNDS) -> dict[str,
     """
     calls = {}
     for arm in arms:
-        network, inputs = build_network(arm.cfg)
-        image = torch.rand(1, 3, *image_size(arm.cfg))
+        network, image, inputs = build_network(arm.cfg)
+        image.uniform_()
         calls[arm.name] = lambda network=network.eval(), x=image, y=inputs: network(x, **y)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

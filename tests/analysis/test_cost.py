@@ -6,6 +6,7 @@ import torch
 from mmcv.cnn import ConvModule
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
 from mmdet.datasets.transforms import Resize
+from mmdet.models import DetDataPreprocessor, MultiBranchDataPreprocessor
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
@@ -59,6 +60,23 @@ def test_the_size_of_images_is_height_and_width():
     assert image_size(config(dict(type=Resize, scale=(96, 64)), dict(type=dict))) == (64, 96)
     with pytest.raises(ValueError, match='no Resize with a scale and no crop; give a size'):
         image_size(config(dict(type='RandomCenterCropPad', crop_size=None)))
+
+
+@pytest.mark.parametrize('branches', [False, True])
+def test_an_image_is_padded_as_the_network_gets_it(branches, monkeypatch):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.data_preprocessor = DetDataPreprocessor(pad_size_divisor=32)
+            if branches:
+                own = dict(type='DetDataPreprocessor', pad_size_divisor=32)
+                self.data_preprocessor = MultiBranchDataPreprocessor(own)
+
+    monkeypatch.setattr(MODELS, 'build', lambda cfg: Network())
+    _, image, inputs = cost.build_network(Config(dict(model=dict())), (300, 64))
+    assert image.shape == (1, 3, 320, 64)
+    (sample,) = inputs['data_samples']
+    assert (sample.img_shape, sample.batch_input_shape) == ((300, 64), (320, 64))
 
 
 def test_the_size_is_that_of_the_first_data_set_in_its_wrappers():
