@@ -54,13 +54,31 @@ def _read_records(file: Path) -> list[dict]:
     return records
 
 
-def training_seconds(work_dir: Path) -> float:
+def training_seconds(work_dir: Path, iterations: int | None = None) -> float:
     """Time that a work_dir's training steps took, of all its runs; validations do not count.
 
-    Each logged time, the mean of the steps before it, stands for the steps since the last one.
+    Each logged time, the mean of the steps before it, stands for the steps since the last one, and
+    the last one for those after it, too.
+
+    Args:
+        work_dir: of a training that came to its end.
+        iterations: its length; None is that of its epochs, whose steps the log tells from the
+            second epoch on.
     """
     steps, values = read_scalars(work_dir, 'time', beside='lr')
-    return float(np.dot(np.diff(steps, prepend=0), values))
+    total = _steps_of_epochs(work_dir) if iterations is None else iterations
+    ends = [*steps[:-1], max(steps[-1], total)]
+    return float(np.dot(np.diff(ends, prepend=0), values))
+
+
+def _steps_of_epochs(work_dir: Path) -> int:
+    """Steps up to the end of the last epoch that is logged; 0 where only one is."""
+    steps, epochs = read_scalars(work_dir, 'epoch', beside='lr')
+    first_steps = dict(zip(epochs[::-1], steps[::-1]))
+    first, last = min(epochs), max(epochs)
+    if first == last:
+        return 0
+    return last * (first_steps[last] - first_steps[first]) // (last - first)
 
 
 def plot_curves(

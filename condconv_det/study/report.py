@@ -141,7 +141,10 @@ def compare(study: Study, runs: Sequence[Run], num_resamples: int) -> Results:
                 cost.parameters,
                 cost.multiply_adds,
                 image_seconds[arm.name],
-                statistics.mean(training_seconds(run.work_dir) for run in of_arm),
+                statistics.mean(
+                    training_seconds(run.work_dir, run.length if run.unit == 'iterations' else None)
+                    for run in of_arm
+                ),
                 {s: differences[s].alone for s in SPLITS},
                 {s: differences[s].without for s in SPLITS},
             )

@@ -67,7 +67,26 @@ def test_training_time_counts_steps_not_validations(tmp_path):
         dict(step=30, time=0.2, lr=0.1, loss=1.0),
     ]
     path.write_text('\n'.join(map(json.dumps, records)))
-    assert training_seconds(tmp_path / 'work_dir') == pytest.approx(10 * 0.5 + 20 * 0.2)
+    seconds = training_seconds(tmp_path / 'work_dir', iterations=30)
+    assert seconds == pytest.approx(10 * 0.5 + 20 * 0.2)
+
+
+@pytest.mark.parametrize('epochs', [1, 2, 3])
+def test_training_time_has_the_steps_after_the_last_logged_ones(tmp_path, epochs):
+    path = tmp_path / '20260101_000000' / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    # epochs of 125 steps, logged every 50
+    records = [
+        dict(epoch=1 + epoch, step=125 * epoch + inner, time=0.1 + epoch, lr=0.1)
+        for epoch in range(epochs)
+        for inner in (50, 100)
+    ]
+    path.write_text('\n'.join(map(json.dumps, records)))
+    logged = sum((125 if epoch else 100) * (0.1 + epoch) for epoch in range(epochs))
+    tail = 25 * (epochs - 0.9)
+    of_epochs = logged + tail if epochs > 1 else logged  # one does not tell how long it is
+    assert training_seconds(tmp_path) == pytest.approx(of_epochs)
+    assert training_seconds(tmp_path, iterations=125 * epochs) == pytest.approx(logged + tail)
 
 
 def test_several_logs_are_drawn_as_their_mean_and_range(tmp_path, monkeypatch):
