@@ -194,7 +194,9 @@ def summarize(weights: ndarray) -> LayerSummary:
 
 
 def variance_ratio(weights: ndarray, member: csr_array) -> float:
-    """Variance of a layer's weights between groups over that within them, summed over experts.
+    """Variance of a layer's weights between groups over that within them.
+
+    Both are summed over experts and calls, so that levels of a head that differ count as neither.
 
     0 where all groups get the same mean kernel; 1 where half of the variance is the groups'. An
     image counts once in each group that it belongs to. Weights that are constant but for rounding
@@ -205,12 +207,12 @@ def variance_ratio(weights: ndarray, member: csr_array) -> float:
         weights: [N, C, E].
         member: of a `Grouping`, [N, G]; each group has an image.
     """
-    _, calls, experts = weights.shape
-    times, counts = member.sum(1), member.sum(0) * calls
-    rows = weights - times @ weights.mean(1) / times.sum()
-    between = ((member.T @ rows.sum(1)) ** 2 / counts[:, None]).sum()
-    total = times @ (rows**2).sum((1, 2))
-    rounding = ROUNDING * counts.sum() * experts
+    rows = weights.reshape(len(weights), -1)
+    times, counts = member.sum(1), member.sum(0)
+    rows = rows - times @ rows / times.sum()
+    between = ((member.T @ rows) ** 2 / counts[:, None]).sum()
+    total = times @ (rows**2).sum(1)
+    rounding = ROUNDING * counts.sum() * rows.shape[1]
     if total <= rounding:
         return 0.0
     return float(between / (max(total - between, 0) + rounding))

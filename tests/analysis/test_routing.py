@@ -155,8 +155,8 @@ def test_groups_that_no_routing_can_tell_apart(labels, says):
 
 
 def loop_variance_ratio(weights, labels):
-    """The definition, with one row for each image, class it holds, and call."""
-    rows = [(c, w) for image, found in zip(weights, labels) for c in found for w in image]
+    """The definition, with one row for each image and class it holds."""
+    rows = [(c, image.ravel()) for image, found in zip(weights, labels) for c in found]
     mean = sum(w for _, w in rows) / len(rows)
     between = within = 0.0
     for group in {c for c, _ in rows}:
@@ -175,6 +175,14 @@ def test_variance_ratio_is_its_definition(calls):
     member = Grouping.from_labels('class', 'abcde', labels).member
     expected = loop_variance_ratio(weights, labels)
     assert variance_ratio(weights, member) == pytest.approx(expected, rel=1e-6)
+
+
+def test_levels_that_differ_are_no_variance_within_groups():
+    rng = np.random.default_rng(0)
+    weights = rng.random((20, 1, 4))
+    member = Grouping.from_labels('class', 'ab', [[i % 2] for i in range(20)]).member
+    levels = np.concatenate([weights, weights + 5], 1)
+    assert variance_ratio(levels, member) == pytest.approx(variance_ratio(weights, member))
 
 
 def test_weights_that_are_constant_but_for_rounding_tell_nothing_apart():
