@@ -371,7 +371,11 @@ def _read_arm(
             # its log has the curves and the times of the table
             cfg.visualizer.vis_backends = [*backends, dict(type='LocalVisBackend')]
     for split in SPLITS:
-        _check_evaluator(f'{label}: {split}_evaluator', cfg.get(f'{split}_evaluator'))
+        evaluator = cfg.get(f'{split}_evaluator')
+        if isinstance(evaluator, list | tuple) and len(evaluator) == 1:
+            (evaluator,) = evaluator
+            cfg[f'{split}_evaluator'] = evaluator  # where later options find it
+        _check_evaluator(f'{label}: {split}_evaluator', evaluator)
     try:
         image_size(cfg)
     except ValueError as error:

@@ -69,6 +69,17 @@ def test_types_may_name_their_scope_or_be_classes(read, tmp_path):
     assert len(arm.cfg.visualizer.vis_backends) == 1
 
 
+def test_an_evaluator_may_be_a_list_of_one(read, tmp_path):
+    config = tmp_path / 'lists.py'
+    config.write_text(
+        f'{Config.fromfile(SHAPES).pretty_text}\n'
+        'val_evaluator, test_evaluator = [val_evaluator], (test_evaluator,)\n'
+    )
+    arm = read(arms=f'dict(static=dict(config={str(config)!r}))').arms['static']
+    assert arm.metric == arm.metric_of('test') == 'coco/bbox_mAP'
+    assert arm.cfg.test_evaluator.type == 'CocoMetric'  # to which a test's options are added
+
+
 def test_checkpoints_are_saved_where_a_study_looks_for_them(read):
     given = dict(by_epoch=False, save_last=False, save_begin=9, filename_tmpl='a', out_dir='b')
     options = {f'default_hooks.checkpoint.{key}': value for key, value in given.items()}
