@@ -1,5 +1,6 @@
 """Routing in numbers, beside the losses."""
 
+from bisect import bisect
 from typing import Any
 
 import numpy as np
@@ -41,13 +42,13 @@ class RoutingHook(Hook):
         self._labels: list[set[int]] = []
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        if runner.rank == 0 and _iters_left(runner, batch_idx) < self.num_iters:
+        if runner.rank == 0 and self._iters_left(runner, batch_idx) < self.num_iters:
             self._recorder.start()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        left = _iters_left(runner, batch_idx)
+        left = self._iters_left(runner, batch_idx)
         if runner.rank != 0 or left >= self.num_iters:
             return
         self._recorder.stop()
@@ -74,13 +75,18 @@ class RoutingHook(Hook):
                 scalars[f'routing_{key}/{layer}'] = numbers[key]
         return scalars
 
-
-def _iters_left(runner: Runner, batch_idx: int) -> int:
-    """Iterations that follow this one before the next time to log."""
-    if isinstance(runner.train_loop, EpochBasedTrainLoop):
-        return len(runner.train_dataloader) - 1 - batch_idx
-    interval = runner.val_interval
-    return min(interval - 1 - runner.iter % interval, runner.max_iters - 1 - runner.iter)
+    def _iters_left(self, runner: Runner, batch_idx: int) -> int:
+        """Iterations that follow this one before the next time to log, up to `num_iters`."""
+        loop = runner.train_loop
+        if isinstance(loop, EpochBasedTrainLoop):
+            return len(runner.train_dataloader) - 1 - batch_idx
+        for left in range(self.num_iters):
+            done = loop.iter + 1 + left
+            # as the loop decides it
+            interval = loop.dynamic_intervals[bisect(loop.dynamic_milestones, done + 1) - 1]
+            if done % interval == 0 or done == loop.max_iters:
+                return left
+        return self.num_iters
 
 
 def _labels(sample: Any) -> set[int]:

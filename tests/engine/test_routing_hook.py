@@ -122,6 +122,13 @@ def test_without_epochs_logs_before_each_validation_and_the_one_at_the_end(tmp_p
     assert logged[0]['routing/saturated'] == pytest.approx(numbers['saturated'])
 
 
+def test_intervals_that_change_are_followed(tmp_path, layer):
+    # 8, 10, 11 and 12 come after the interval has changed
+    loop = dict(by_epoch=False, max_iters=12, val_interval=4, dynamic_intervals=[(9, 5), (12, 1)])
+    _, logged = train(tmp_path, layer, loop, num_iters=1)
+    assert [line['step'] for line in logged] == [4, 10, 11, 12]
+
+
 def test_several_layers_give_their_mean(tmp_path):
     layers = nn.Sequential(*(CondConv2d(3, 3, 1, num_experts=4) for _ in range(2)))
     _, (line,) = train(tmp_path, layers, dict(by_epoch=True, max_epochs=1), lr=0.1)
