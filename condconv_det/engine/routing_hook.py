@@ -29,7 +29,8 @@ class RoutingHook(Hook):
         num_iters: of the epoch's last ones that are looked at, at least 1.
 
     Raises:
-        ValueError: `num_iters` is below 1, or, before training, the network has no routed layers.
+        ValueError: `num_iters` is below 1, or, before training, the network has no routed layers or
+            trains on several batches at once, as semi-supervised detectors do.
     """
 
     def __init__(self, num_iters: int = 32) -> None:
@@ -42,6 +43,12 @@ class RoutingHook(Hook):
         self._labels: list[set[int]] = []
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        samples = data_batch['data_samples']
+        if isinstance(samples, dict):
+            raise ValueError(
+                f'RoutingHook looks at one batch a step, got {", ".join(samples)}, as of a '
+                'semi-supervised detector; take it out, and see tools/analyze_routing.py'
+            )
         if runner.rank == 0 and self._iters_left(runner, batch_idx) < self.num_iters:
             self._recorder.start()
 

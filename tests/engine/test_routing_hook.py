@@ -129,6 +129,13 @@ def test_intervals_that_change_are_followed(tmp_path, layer):
     assert [line['step'] for line in logged] == [4, 10, 11, 12]
 
 
+def test_a_step_on_several_batches_is_refused():
+    hook = RoutingHook()
+    batch = dict(data_samples=dict(sup=[], unsup_teacher=[], unsup_student=[]))
+    with pytest.raises(ValueError, match='one batch a step, got sup, unsup_teacher, unsup_student'):
+        hook.before_train_iter(None, 0, batch)
+
+
 def test_several_layers_give_their_mean(tmp_path):
     layers = nn.Sequential(*(CondConv2d(3, 3, 1, num_experts=4) for _ in range(2)))
     _, (line,) = train(tmp_path, layers, dict(by_epoch=True, max_epochs=1), lr=0.1)
