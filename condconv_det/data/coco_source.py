@@ -14,11 +14,17 @@ from .image_index import ImageIndex, split_in
 from .source_records import ReadSize, Records, name_left_out, size_of
 from .text_files import visible_files
 
+# what COCO calls its files for other tasks, of the images that `instances_*` has
+_OTHER_TASKS = ('captions_', 'panoptic_', 'person_keypoints_', 'stuff_')
+
 
 def coco_files(root: Path) -> tuple[list[Path], list[Exception]]:
-    """The jsons of a folder that are COCO, and why others cannot be read."""
+    """The jsons of a folder that are COCO's for boxes, and why others cannot be read."""
     files, unread = [], []
+    others = _of_other_tasks(root)
     for path in visible_files(root, '*.json'):
+        if path in others:
+            continue
         try:
             data = read_coco(path, 'utf-8-sig')
         except (OSError, ValueError) as error:
@@ -27,6 +33,13 @@ def coco_files(root: Path) -> tuple[list[Path], list[Exception]]:
         if isinstance(data, dict) and {'images', 'annotations', 'categories'} <= set(data):
             files.append(path)
     return files, unread
+
+
+def _of_other_tasks(root: Path) -> list[Path]:
+    """The jsons for keypoints, captions and the like that lie beside `instances_*`."""
+    paths = visible_files(root, '*.json')
+    folders = {path.parent for path in paths if path.name.startswith('instances_')}
+    return [path for path in paths if path.name.startswith(_OTHER_TASKS) and path.parent in folders]
 
 
 def read_coco_source(
@@ -90,6 +103,8 @@ def read_coco_source(
                 records.annotations.append({**annotation, **numbers})
     unnamed = [image for image in index.paths if image not in named]
     if root.is_dir():
+        others = [path.relative_to(root) for path in _of_other_tasks(root)]
+        name_left_out('json of another task', 'json', others, root, faults)
         name_left_out('image in no json', 'image', unnamed, root, faults)
     return records
 

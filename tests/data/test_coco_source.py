@@ -34,6 +34,24 @@ def test_coco_of_several_files_is_one_set_with_one_numbering(files):
     ]
 
 
+def test_beside_cocos_instances_its_files_for_other_tasks_are_left_out_and_named(files):
+    files.image('a.jpg')
+    files.coco('annotations/instances_val2017.json', {'a.jpg': ['cat']}, ['cat'])
+    for task in ('captions', 'person_keypoints', 'stuff'):
+        files.coco(f'annotations/{task}_val2017.json', {'a.jpg': ['person']}, ['person'])
+    files.write('annotations/panoptic_val2017.json', 'no json')
+    source = read(files)
+    assert source.format == 'coco' and boxes(source) == [('a.jpg', 'cat')]
+    assert list(map(str, source.faults)) == [
+        'source: json of another task: 4 jsons left out, the first '
+        'annotations/captions_val2017.json'
+    ]
+    (files.root / 'annotations/instances_val2017.json').unlink()
+    (files.root / 'annotations/panoptic_val2017.json').unlink()
+    with pytest.raises(ValueError, match='captions_val2017.json and in .*: name one of these'):
+        read(files)
+
+
 def test_one_coco_file_with_its_images_elsewhere(files):
     files.image('photos/deep/a.jpg')
     path = files.coco('boxes/mine.json', {'deep/a.jpg': ['cat']}, ['cat'], site='north')
