@@ -81,12 +81,16 @@ class ImageIndex:
         return self.at(name, near) or self.named(name, near)
 
     def has_stem(self, file: Path) -> bool:
-        """Whether an image, or several, have the name of a file but for the ending."""
-        return composed(file.stem) in self._by_stem
+        """Whether an image, or several, have the name of a file, as `of_stem` has it."""
+        return bool(self._of_stem(file))
 
     def of_stem(self, file: Path) -> Path | None:
-        """The image that has the name of a file but for the ending, near that file."""
-        return nearest(self._by_stem.get(composed(file.stem), []), file, self.root)
+        """The image of `7.xml`, which is called 7 and an ending, or of `7.jpg.xml`, near it."""
+        return nearest(self._of_stem(file), file, self.root)
+
+    def _of_stem(self, file: Path) -> list[Path]:
+        stem = composed(file.stem)
+        return self._by_stem.get(stem) or self._by_name.get(stem, [])
 
 
 def nearest(candidates: list[Path], file: Path, root: Path) -> Path | None:

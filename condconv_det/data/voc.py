@@ -14,7 +14,7 @@ from .source_records import ReadSize, size_of
 from .text_files import read_lines
 from .voc_xml import check_size, class_names, read_objects, read_xml
 
-_EXTENSIONS = ('.jpg', *SUFFIXES, *map(str.upper, SUFFIXES))
+_EXTENSIONS = ('.jpg', *SUFFIXES, *map(str.upper, SUFFIXES), '')  # '' of 7.jpg.xml
 
 
 class Conversion(NamedTuple):

@@ -36,7 +36,8 @@ def read_voc_source(
         where = inside.with_suffix('').as_posix()
         image = index.of_stem(path) or index.named(text_of(tree, 'filename'), path.parent)
         if image is not None:
-            owner = nearest([*of_stem[composed(image.stem)] | {inside}], image, root)
+            files = of_stem[composed(image.stem)] | of_stem[composed(image.name)] | {inside}
+            owner = nearest([*files], image, root)
             if owner not in (None, inside):
                 image = None
         try:

@@ -47,7 +47,8 @@ def read_yolo_source(
             unlisted.append(image.as_posix())
             continue
         where = image.with_suffix('').as_posix()
-        candidates = labels.get(composed(image.stem), [])
+        # `7.txt` and `7.jpg.txt`
+        candidates = labels.get(composed(image.stem), []) + labels.get(composed(image.name), [])
         label = nearest(candidates, image, root)
         try:
             size = size_of(index.root / image, read_size)

@@ -40,6 +40,21 @@ def test_hidden_files_and_folders_are_passed_over(files, format):
 
 
 @pytest.mark.parametrize('format', ['voc', 'yolo'])
+def test_a_file_may_be_named_after_an_image_with_its_ending(files, format):
+    for number, name in enumerate(('camB/7.jpg', 'camB/7.png', 'camB/8.jpg')):
+        files.image(name)
+        for path in (name, name.replace('B', 'A')):  # whose images are missing
+            if format == 'voc':
+                files.voc(f'{path}.xml', ('cat', 'dog', 'emu')[number])
+            else:
+                files.yolo(f'{path}.txt', number)
+    files.write('classes.txt', 'cat\ndog\nemu')
+    source = read(files)
+    assert source.format == format
+    assert boxes(source) == [('camB/7.jpg', 'cat'), ('camB/7.png', 'dog'), ('camB/8.jpg', 'emu')]
+
+
+@pytest.mark.parametrize('format', ['voc', 'yolo'])
 def test_what_could_belong_to_several_images_or_files_is_named(files, format):
     for name in ('full/a', 'small/a', 'b'):
         files.image(f'{name}.jpg')

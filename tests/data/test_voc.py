@@ -79,6 +79,13 @@ def run_tool(monkeypatch, capsys):
     return run
 
 
+def test_an_xml_may_be_named_after_an_image_with_its_ending(voc):
+    voc.add('7', obj()).split('train', '7.jpg')
+    (voc.root / 'Annotations' / '7.xml').rename(voc.root / 'Annotations' / '7.jpg.xml')
+    done, data = convert(voc)
+    assert done.faults == [] and data['train']['images'][0]['file_name'] == '7.jpg'
+
+
 def test_clean_folder_converts_without_faults(voc):
     done, data = convert(voc)
     assert done.faults == []
