@@ -26,7 +26,8 @@ def read_yolo_source(
     Args:
         faults: what is left out is added here.
         classes: names of all numbers, for folders without a file of them.
-        listed_only: leave out images that no split's list has, if train and another split do.
+        listed_only: leave out images that no split's list has, if train and another split do; but a
+            folder `test` with boxes, which data.yaml need not name, is the split test.
 
     Raises:
         ValueError: numbers of classes have no names.
@@ -40,6 +41,8 @@ def read_yolo_source(
         labels.setdefault(composed(path.stem), []).append(path.relative_to(root))
     lists = read_splits(root, index, faults) if listed_only else {}
     listed_only &= {'train'} < set(lists.values())
+    if listed_only and 'test' not in lists.values():
+        lists |= dict.fromkeys(_in_test_folders(index, lists, files), 'test')
     keypoints = any('kpt_shape' in content for _, content in read_yamls(root))
     records, without, unlisted = Records(names), 0, []
     for image in index.paths:
@@ -78,6 +81,17 @@ def read_yolo_source(
         detail = f'{counted(without, "image")} without a text file, used as having no boxes'
         faults.append(Fault('image without labels', root.name, detail))
     return records
+
+
+def _in_test_folders(index: ImageIndex, lists: dict[Path, str], files: list[Path]) -> list[Path]:
+    """Images of folders called `test` that are in no list, if some of them have boxes."""
+    found = [
+        image
+        for image in index.paths
+        if image not in lists and split_in(image.parent / '-') == 'test'
+    ]
+    boxed = {index.of_stem(path) for path in files if has_labels(path)}
+    return [] if boxed.isdisjoint(found) else found
 
 
 def _checked_names(root: Path, classes: Sequence[str] | None, in_use: dict[int, Path]) -> list[str]:

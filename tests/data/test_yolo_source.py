@@ -37,6 +37,25 @@ def test_yolo_with_lists_has_the_splits_that_they_say(files):
     assert len(boxes(read(files, listed_only=False))) == 3
 
 
+@pytest.mark.parametrize('boxed', [True, False])
+def test_a_folder_test_with_boxes_is_the_split_though_no_list_names_it(files, boxed):
+    for name in ('train/1', 'valid/1', 'test/1', 'test/2', 'more/test_3'):
+        files.image(f'{name}.jpg')
+        files.yolo(f'{name}.txt', *[0] * (boxed or 'test/' not in name))
+    files.write('data.yaml', 'names: [cat]\ntrain: ../train\nval: ../valid\n# test: ../test')
+    source = read(files)
+    assert splits(source) == {
+        'train/1.jpg': 'train',
+        'valid/1.jpg': 'val',
+        **dict.fromkeys(['test/1.jpg', 'test/2.jpg'] * boxed, 'test'),
+    }
+    assert [(f.kind, f.detail) for f in source.faults] == [
+        ('image in no list', '1 image left out, the first more/test_3.jpg')
+        if boxed
+        else ('image in no list', '3 images left out, the first more/test_3.jpg')
+    ]
+
+
 def test_keypoints_of_yolo_are_no_polygon(files):
     files.image('a.jpg')
     path = files.yolo('a.txt', 0)
