@@ -232,31 +232,35 @@ def _check_annotations(
     kept = []
     unnumbered = []  # positions in kept
     seen: set[Any] = set()
-    by_text = {str(key): key for key in (*images, *left_out)}
+    by_text = {
+        'image': {str(key): key for key in (*images, *left_out)},
+        'category': {str(key): key for key in categories},
+    }
     for index, entry in enumerate(entries):
         try:
-            image = images.get(entry['image_id'])
-            no_image = image is None and entry['image_id'] not in left_out
+            no_image = entry['image_id'] not in images and entry['image_id'] not in left_out
             no_category = entry['category_id'] not in categories
         except (KeyError, TypeError, IndexError):
             detail = f'expected an image_id and a category_id, found {_short(entry)}'
             faults.append(Fault('annotation incomplete', f'annotation entry {index}', detail))
             continue
-        said = entry['image_id']
-        same = by_text.get(str(said)) if no_image and _is_id(said) else None
-        if same is not None:
-            entry = {**entry, 'image_id': same}
-            image, no_image = images.get(same), False
+        retyped = []
+        for thing, missing in (('image', no_image), ('category', no_category)):
+            said = entry[f'{thing}_id']
+            same = by_text[thing].get(str(said)) if missing and _is_id(said) else None
+            if same is not None:
+                entry = {**entry, f'{thing}_id': same}
+                detail = f'{thing}_id {_short(said)}, but the {thing} has {_short(same)}'
+                retyped.append((f'{thing} id of another type', detail))
+        image = images.get(entry['image_id'])
         if in_parts and image is not None:
             entry = in_pixels(entry, image)
         found, mended = _check_annotation(entry, image)
         found += _check_id(entry, seen)
-        if same is not None:
-            detail = f'image_id {_short(said)}, but the image has {_short(same)}'
-            found.append(('image id of another type', detail))
-        if no_image:
+        found += retyped
+        if image is None and entry['image_id'] not in left_out:
             found.append(('unknown image', f'image_id {_short(entry["image_id"])}'))
-        if no_category:
+        if entry['category_id'] not in categories:
             found.append(('unknown category', f'category_id {_short(entry["category_id"])}'))
         mends = {KINDS[kind].mend for kind, _ in found}
         if found:

@@ -58,6 +58,7 @@ KINDS = {
         'error', 'note', 'a box found counts as missed, or ValueError', NUMBERED_ANEW
     ),
     'image id of another type': Kind('error', 'error', 'left out', "the image's"),
+    'category id of another type': Kind('error', 'error', 'left out', "the category's"),
     'unknown image': Kind('warning', 'warning', 'left out', LEFT_OUT),
     'unknown category': Kind('warning', 'warning', 'left out', LEFT_OUT),
     'box missing': Kind('error', 'error', 'fails on loading', "the polygons'"),

@@ -108,6 +108,12 @@ CASES = [
         {**annotation(image_id=2), 'images': [dict(i, id=str(i['id'])) for i in whole()['images']]},
         dict(image_id='2'),
     ),
+    ('category id of another type', annotation(category_id='2'), dict(category_id=2)),
+    (
+        'category id of another type',
+        {**whole(), 'categories': [dict(c, id=str(c['id'])) for c in whole()['categories']]},
+        dict(category_id='2'),
+    ),
     ('unknown image', annotation(image_id='02'), None),
     ('unknown image', annotation(image_id=9), None),
     ('unknown category', annotation(category_id=9), None),
