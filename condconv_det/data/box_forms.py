@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pycocotools import mask
+
 LIMIT = 1e15  # for ids and coordinates: a float still holds every integer below
 _FEW = 3  # fewer boxes tell no form
 _NEARLY_ALL = 0.95
@@ -20,19 +22,33 @@ def is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
-def box_around(polygons: Any) -> list[float] | None:
-    """The bounding box of a segmentation; None where it is not polygons, as a crowd's is not."""
-    if not (isinstance(polygons, list) and polygons):
+def box_around(segmentation: Any) -> list[float] | None:
+    """The bounding box of polygons or of an RLE mask; None where it is neither."""
+    if isinstance(segmentation, dict):
+        return _box_around_mask(segmentation)
+    if not (isinstance(segmentation, list) and segmentation):
         return None
-    for polygon in polygons:
+    for polygon in segmentation:
         if not (isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0):
             return None
         if not all(map(is_number, polygon)):
             return None
-    across = [x for polygon in polygons for x in polygon[::2]]
-    down = [y for polygon in polygons for y in polygon[1::2]]
+    across = [x for polygon in segmentation for x in polygon[::2]]
+    down = [y for polygon in segmentation for y in polygon[1::2]]
     left, top = min(across), min(down)
     return [left, top, max(across) - left, max(down) - top]
+
+
+def _box_around_mask(rle: Entry) -> list[float] | None:
+    try:
+        height, width = rle['size']
+        if not (height > 0 and width > 0):  # at which pycocotools ends the process
+            return None
+        if isinstance(rle['counts'], list):
+            rle = mask.frPyObjects(rle, height, width)
+        return mask.toBbox(rle).tolist()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def are_parts(boxes: list[list[float]]) -> bool:

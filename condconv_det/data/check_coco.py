@@ -298,7 +298,7 @@ def _check_annotation(entry: Entry, image: Entry | None) -> tuple[list[tuple[str
         return [('box not numeric', f'bbox {_short(said)}, expected 4 finite numbers')], entry
     found, box = _check_box(box, image)
     if not said:
-        found.append(('box missing', f'bbox {_short(said)}, taken around its polygons'))
+        found.append(('box missing', f'bbox {_short(said)}, taken around its mask'))
     changes: Entry = {} if box is said else {'bbox': box}
     box_area = box[2] * box[3]
 

@@ -61,7 +61,7 @@ KINDS = {
     'category id of another type': Kind('error', 'error', 'left out', "the category's"),
     'unknown image': Kind('warning', 'warning', 'left out', LEFT_OUT),
     'unknown category': Kind('warning', 'warning', 'left out', LEFT_OUT),
-    'box missing': Kind('error', 'error', 'fails on loading', "the polygons'"),
+    'box missing': Kind('error', 'error', 'fails on loading', "the mask's"),
     'box not numeric': Kind(
         'error', 'error', 'fails on loading, left out, or a loss of NaN', LEFT_OUT
     ),

@@ -68,6 +68,9 @@ def category(**values):
 
 NAN, INF = float('nan'), float('inf')
 POLYGONS = [[5, 6, 35, 6, 35, 16], [9, 9, 20, 26, 12, 12]]
+# columns 5 to 34, rows 6 to 25, counted down the columns
+COUNTS = [5 * 40 + 6, *[20, 20] * 29, 20, 14 + 25 * 40]
+COUNTS_AS_TEXT = f'^6d0d0{"0" * 57}Ro0'
 CORNERS = [[20, 10, 50, 35], [40, 5, 59, 30], [1, 2, 8, 9]]
 # Kind, data, and the annotation of id 2 after mending, as far as it differs; None if left out.
 CASES = [
@@ -126,10 +129,29 @@ CASES = [
         annotation(bbox=..., area=..., segmentation=POLYGONS),
         dict(bbox=[5, 6, 30, 20], area=600),
     ),
+    *(
+        (
+            'box missing',
+            annotation(bbox=..., segmentation=dict(counts=counts, size=[40, 60])),
+            dict(bbox=[5, 6, 30, 20]),
+        )
+        for counts in (COUNTS, COUNTS_AS_TEXT)
+    ),
     ('box not numeric', annotation(bbox=...), None),
     ('box not numeric', annotation(bbox=..., segmentation=[[5, 6, 35, 26]]), None),
     ('box not numeric', annotation(bbox=..., segmentation=[[5, 6, 35, 26, 9, '9']]), None),
-    ('box not numeric', annotation(bbox=..., segmentation=dict(counts='x', size=[40, 60])), None),
+    ('box without area', annotation(bbox=..., segmentation=dict(counts='', size=[40, 60])), None),
+    *(
+        ('box not numeric', annotation(bbox=..., segmentation=rle), None)
+        for rle in (
+            dict(counts='P6', size=[0, 60]),
+            dict(counts='P6', size=None),
+            dict(counts=None, size=[40, 60]),
+            dict(counts=['x'], size=[40, 60]),
+            dict(counts=[-1], size=[40, 60]),
+            dict(size=[40, 60]),
+        )
+    ),
     ('box not numeric', annotation(bbox=[1, 2, 3]), None),
     ('box not numeric', annotation(bbox=[1, 2, NAN, 3]), None),
     ('box not numeric', annotation(bbox=[1, 2, INF, 3]), None),
