@@ -6,12 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .check_coco import read_coco
 from .coco_source import coco_files, read_coco_source
+from .decode import SUFFIXES
 from .fault import Fault
 from .image_index import ImageIndex
 from .source_records import ReadSize
 from .text_files import visible_files
 from .voc_source import read_voc_source
+from .yolo import has_labels
 from .yolo_source import read_yolo_source
 
 FORMATS = ('coco', 'voc', 'yolo')
@@ -119,14 +122,42 @@ def find_format(root: Path, index: ImageIndex) -> str:
     found = ['coco'] if files else []
     if any(map(index.has_stem, visible_files(root, '*.xml'))):
         found.append('voc')
-    if any(map(index.has_stem, visible_files(root, '*.txt'))):
+    if any(index.has_stem(path) and has_labels(path) for path in visible_files(root, '*.txt')):
         found.append('yolo')
     if len(found) > 1:
         raise ValueError(f'{root} has boxes in several formats, {found}: name one by `--format`')
     if not found:
         raise ValueError(
             f'{root} has no boxes: expected COCO json, or the xml of Pascal VOC or text files of '
-            f'YOLO with the names of images, such as {index.paths[0].with_suffix(".xml").name}'
+            'YOLO, lines of numbers, with the names of images, such as '
+            f'{index.paths[0].with_suffix(".xml").name}; found {_files_by_ending(root)}'
             + ''.join(f'; {error}' for error in unread[:1])
         )
     return found[0]
+
+
+def _files_by_ending(root: Path) -> str:
+    """How many files of each ending there are but images, and what the first holds."""
+    by_ending: dict[str, list[Path]] = {}
+    for path in visible_files(root, '*'):
+        if path.suffix.lower() not in SUFFIXES:
+            by_ending.setdefault(path.suffix.lower(), []).append(path)
+    found = [
+        f'{len(paths)} {ending or "without ending"}, the first {paths[0].relative_to(root)}'
+        f'{_beginning(paths[0])}'
+        for ending, paths in by_ending.items()
+    ]
+    return '; '.join(found) or 'images alone'
+
+
+def _beginning(path: Path) -> str:
+    """The first keys of a json or the first line of a text, which tell whose format it is."""
+    try:
+        if path.suffix.lower() == '.json':
+            data = read_coco(path, 'utf-8-sig')
+            return f' with {", ".join(list(data)[:5])}' if isinstance(data, dict) else ', a list'
+        with path.open(encoding='utf-8-sig') as file:  # which may be large
+            line = file.readline(60).strip()
+        return f' with {line!r}' if line else ''
+    except (OSError, ValueError):
+        return ''

@@ -138,6 +138,36 @@ def test_what_has_no_format_or_several_is_refused(files, tmp_path):
 
 
 @pytest.mark.parametrize(
+    'name, text, found',
+    [
+        ('a.jpg.json', '{"tags": [], "size": {}}', '1 .json, the first a.jpg.json with tags, size'),
+        ('all.json', '[{"image": "a.jpg"}]', '1 .json, the first all.json, a list'),
+        ('all.json', '[', '1 .json, the first all.json; .*all.json is not json'),
+        ('b/a.xml.gz', '', '1 .gz, the first b/a.xml.gz'),
+        ('b.csv', 'image_id,bbox\n', "1 .csv, the first b.csv with 'image_id,bbox'"),
+        ('a.txt', 'Car 0.00 0 1 2 3 4', "1 .txt, the first a.txt with 'Car 0.00 0 1 2 3 4'"),
+        ('a.txt', '1 2 3 4 5 6 7 8 ship 0', "1 .txt, the first a.txt with '1 2 .* ship 0'"),
+        ('a.txt', '', '1 .txt, the first a.txt'),
+        ('LICENSE', 'MIT', "1 without ending, the first LICENSE with 'MIT'"),
+        (None, '', 'images alone'),
+    ],
+)
+def test_what_a_folder_of_another_format_has_is_said(files, name, text, found):
+    files.image('a.jpg')
+    if name:
+        files.write(name, text)
+    with pytest.raises(ValueError, match=f'has no boxes: expected .* such as a.xml; found {found}'):
+        read(files)
+
+
+def test_texts_beside_images_that_are_no_boxes_make_no_second_format(files):
+    files.image('a.jpg')
+    files.write('a.txt', 'A cat on a mat.')
+    files.coco('all.json', {'a.jpg': ['cat']}, ['cat'])
+    assert boxes(read(files)) == [('a.jpg', 'cat')]
+
+
+@pytest.mark.parametrize(
     'path, split',
     [
         ('instances_train2017.json', 'train'),
