@@ -46,6 +46,12 @@ def height_and_width(text: str) -> tuple[int, int]:
     return height, width
 
 
+def default_out(checkpoint: Path, format: str) -> Path:
+    """A file beside the checkpoint, under a name that no other format has."""
+    kind = '-cpu' if format == 'onnx-cpu' else ''
+    return checkpoint.with_name(f'{checkpoint.stem}{kind}{SUFFIXES[format]}')
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file of a detector')
@@ -55,8 +61,9 @@ def parse_args() -> argparse.Namespace:
         help='(%(default)s; onnx-cpu: faster, for ONNX Runtime on CPUs like this one alone)',
     )  # fmt: skip
     parser.add_argument(
-        '--out', type=Path, help="file to write; default: the checkpoint's name, .onnx or .pt2"
-    )
+        '--out', type=Path,
+        help="file to write; default: the checkpoint's name, .onnx, -cpu.onnx or .pt2",
+    )  # fmt: skip
     parser.add_argument(
         '--batch', type=batch_size, default=1, metavar='N|dynamic', help='images a call (1)'
     )
@@ -97,7 +104,7 @@ def main() -> None:
         export = export_detector(
             cfg,
             args.checkpoint,
-            args.out or args.checkpoint.with_suffix(SUFFIXES[args.format]),
+            args.out or default_out(args.checkpoint, args.format),
             args.format,
             args.batch,
             args.size or image_size(cfg),

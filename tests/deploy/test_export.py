@@ -123,7 +123,7 @@ def test_a_file_for_this_cpu_mixes_depthwise_kernels_too_and_says_for_which(
     if channels_per_block() == 1:
         pytest.skip('ONNX Runtime lays out no kernels on this CPU')
     run_tool('export.py', *trained, '--format', 'onnx-cpu')  # compares it with PyTorch
-    file = tmp_path / 'trained.onnx'
+    file = tmp_path / 'trained-cpu.onnx'
     layers = [layer for layer in small_detector().modules() if isinstance(layer, torch.nn.Conv2d)]
     routed = sum(isinstance(layer, CondConv2d) for layer in layers)
     assert kernels_of(file) == {'constant': len(layers) - routed, 'mixed': routed}
@@ -301,6 +301,17 @@ def test_a_file_that_its_runtime_cannot_run_is_one_error(trained, run_tool, monk
     with pytest.raises(SystemExit, match=says):
         run_tool('export.py', *trained)
     assert set(tmp_path.iterdir()) == before
+
+
+def test_each_format_has_a_default_name_of_its_own(trained, run_tool, monkeypatch, tmp_path):
+    monkeypatch.setattr(export, 'write_export', lambda detector, path, *_: path.write_text('file'))
+    monkeypatch.setattr(export, 'open_file', lambda *_: None)
+    monkeypatch.setattr(export, 'compare', lambda *_: Comparison(1, 'random', 0, 0, 1, 1))
+    before = set(tmp_path.iterdir())
+    for format in SUFFIXES:
+        run_tool('export.py', *trained, '--format', format)
+    written = {path.name for path in set(tmp_path.iterdir()) - before}
+    assert written == {'trained.onnx', 'trained-cpu.onnx', 'trained.pt2'}
 
 
 def test_without_a_test_set_a_size_is_enough(trained, run_tool, monkeypatch, capsys):
