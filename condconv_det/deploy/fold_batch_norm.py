@@ -56,7 +56,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
             norm.bias,
             transpose=isinstance(conv, CondConv2d),  # output channels are the second axis
         )
-        setattr(parent, name, nn.Identity())
+        setattr(parent, name, nn.Identity().eval())
     return model
 
 

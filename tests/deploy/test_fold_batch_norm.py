@@ -203,6 +203,12 @@ def test_these_stay(build):
     torch.testing.assert_close(folded(x), model(x))
 
 
+def test_a_folded_model_may_be_folded_again():
+    folded = fold_batch_norm(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval())
+    again, x = fold_batch_norm(folded), torch.randn(1, 3, 4, 4)
+    assert torch.equal(again(x), folded(x))
+
+
 def test_a_model_that_trains_is_refused_by_name():
     model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
     with pytest.raises(ValueError, match='Sequential is in training mode: call model.eval'):
