@@ -84,6 +84,7 @@ def check_freezable(model: nn.Module) -> None:
     """Raises ValueError, which says why, if a model's routing cannot be frozen."""
     name = type(model).__name__
     routers = RoutingRecorder(model).routers  # says that the model is static
+    check_unmerged(model)
     hierarchical = [layer for layer, router in routers.items() if router.hierarchical]
     if hierarchical:
         raise ValueError(
@@ -103,6 +104,20 @@ def check_freezable(model: nn.Module) -> None:
             f'{name} routes regions of an image, which cannot be frozen: each region has kernels '
             'of its own, by what it shows, and all sites show all kinds; leave the RoI head plain: '
             f'{listing(regions)}'
+        )
+
+
+def check_unmerged(model: nn.Module) -> None:
+    """Raises ValueError if `merge_experts` has put routers of its own in a model."""
+    merged = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(getattr(getattr(module, 'router', None), 'router', None), Router)
+    ]
+    if merged:
+        raise ValueError(
+            f'experts of {type(model).__name__} are merged already: take the network that they '
+            f'were merged of, or its checkpoint; merged are those of {listing(merged)}'
         )
 
 

@@ -19,7 +19,7 @@ from condconv_det.layers import Experts, Router
 from condconv_det.layers.expert_fans import mark_expert_axis
 from condconv_det.weights.fit import listing
 
-from .freeze_routing import put_router, put_static, routed_layers, static_layer
+from .freeze_routing import check_unmerged, put_router, put_static, routed_layers, static_layer
 
 NO_KERNEL = 1e-12  # of the experts' squared size: a direction in which no kernel moves
 
@@ -67,8 +67,9 @@ def merge_experts(model: nn.Module, weights: Mapping[str, ndarray], tolerance: f
             root mean square over them.
 
     Raises:
-        ValueError: tolerance is not between 0 and 1; the model is static or has hierarchical
-            routers; weights of a router are missing, of fewer than two images, or not [N, C, E].
+        ValueError: tolerance is not between 0 and 1; the model is static, merged already or has
+            hierarchical routers; weights of a router are missing, of fewer than two images, or not
+            [N, C, E].
     """
     if not 0 < tolerance < 1:
         raise ValueError(f'tolerance must be above 0 and below 1, got {tolerance}')
@@ -140,6 +141,7 @@ def _mix_experts(layer: Experts, mixes: Tensor) -> None:
 
 def _check(model: nn.Module, routers: Mapping[str, Router], weights: Mapping[str, ndarray]) -> None:
     name = type(model).__name__
+    check_unmerged(model)
     hierarchical = [layer for layer, router in routers.items() if router.hierarchical]
     if hierarchical:
         raise ValueError(

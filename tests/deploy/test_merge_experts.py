@@ -9,7 +9,13 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from condconv_det.analysis.routing import RoutingRecorder
-from condconv_det.deploy import cast_experts, fold_batch_norm, merge_experts
+from condconv_det.deploy import (
+    cast_experts,
+    fold_batch_norm,
+    freeze_routing,
+    mean_routing,
+    merge_experts,
+)
 from condconv_det.deploy.freeze_routing import kernel_spread
 from condconv_det.deploy.merge_experts import MergedRouter
 from condconv_det.layers import CondConv2d, CondLinear, Router
@@ -154,6 +160,18 @@ def test_norms_are_folded_and_experts_cast_afterwards(settle):
     folded = fold_batch_norm(merge_experts(model, weights, EXACT))
     assert_same(folded(x), expected)
     assert_same(cast_experts(folded, torch.float16)(x), expected, tolerance=0.5)
+
+
+@torch.no_grad()
+def test_merged_experts_are_neither_merged_again_nor_frozen():
+    layer, weights, _ = layer_and_weights()
+    merged = nn.Sequential(merge_experts(layer, {'router': weights}, 0.1))
+    assert isinstance(merged[0].router, MergedRouter)
+    _, again = recorded(merged, torch.randn(2, 4, 6, 6).double())
+    with pytest.raises(ValueError, match='experts of Sequential are merged already: .* of 0$'):
+        merge_experts(merged, again, 0.1)
+    with pytest.raises(ValueError, match='experts of Sequential are merged already: .* of 0$'):
+        freeze_routing(merged, mean_routing(again))
 
 
 def test_bad_input_is_named():
