@@ -76,7 +76,7 @@ def _datasets(cfg: Config, split: str) -> Iterator[tuple[Any, list[dict[str, Any
 
 def images_of_folder(files: Sequence[Path]) -> dict[str, list[Path]]:
     """One group of images, by the name of the folder that holds them."""
-    folder = os.path.commonpath([file.resolve().parent for file in files])
+    folder = os.path.commonpath([os.path.abspath(file.parent) for file in files])
     return {Path(folder).name or 'site': list(files)}
 
 

@@ -269,6 +269,15 @@ def test_a_folder_names_its_site(tmp_path):
     assert images_of_folder([Path('/a.jpg')]) == {'site': [Path('/a.jpg')]}
 
 
+def test_a_folder_of_links_names_its_site(tmp_path):
+    (tmp_path / 'gate').mkdir()
+    files = [tmp_path / 'gate' / name for name in ('a.jpg', 'b.jpg')]
+    for file in files:
+        (tmp_path / file.name).touch()
+        file.symlink_to(tmp_path / file.name)
+    assert images_of_folder(files) == dict(gate=files)
+
+
 def test_masks_of_all_images_are_not_kept():
     class Network(nn.Module):
         def test_step(self, batch):
