@@ -66,11 +66,18 @@ def build_model(cfg: Config) -> nn.Module:
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     with errors_named(f'config {cfg.filename}'):
-        # a copy, for mmdet's detectors write into their head's config
-        network = copy.deepcopy(cfg.model)
-        if cfg.get('data_preprocessor'):  # as mmengine's Runner does, for mmpretrain's configs
-            network.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
-        return MODELS.build(network)
+        return MODELS.build(network_of(cfg))
+
+
+def network_of(cfg: Config) -> ConfigDict:
+    """A copy of a config's network, as mmengine's Runner builds it.
+
+    A `data_preprocessor` beside the network, as in mmpretrain's configs, is its own if it has none.
+    """
+    network = copy.deepcopy(cfg.model)  # for mmdet's detectors write into their head's config
+    if cfg.get('data_preprocessor'):
+        network.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
+    return network
 
 
 @contextmanager

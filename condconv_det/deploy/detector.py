@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
-from condconv_det.analysis.configs import errors_named, first_dataset, read_config
+from condconv_det.analysis.configs import errors_named, first_dataset, network_of, read_config
 from condconv_det.analysis.pictures import Visualizer
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
@@ -55,6 +55,7 @@ class Detector(DetInferencer):
         with errors_named(f'config {config}'):
             cfg.test_dataloader.dataset = first_dataset(cfg)
             check_colour(cfg)
+            cfg.model = network_of(cfg)
             super().__init__(cfg, device=device, show_progress=False)
 
     @property

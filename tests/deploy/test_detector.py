@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmdet.apis import inference_detector, init_detector
 from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from condconv_det.compat.checkpoints import CheckpointError
@@ -109,6 +110,16 @@ def test_a_test_set_may_be_wrapped(trained, image, tmp_path, wrapped):
     lines = f'test_dataloader = dict(test_dataloader, dataset={wrapped})'
     (tmp_path / 'wrapped.py').write_text(f'{config.read_text()}\n{lines}\n')
     found = Detector(tmp_path / 'wrapped.py', checkpoint, device='cpu').detect(image)
+    expected = Detector(config, checkpoint, device='cpu').detect(image)
+    assert torch.equal(found.pred_instances.scores, expected.pred_instances.scores)
+
+
+def test_a_data_preprocessor_may_stand_beside_the_network(trained, image, tmp_path):
+    config, checkpoint = trained['static']
+    cfg = Config.fromfile(config)
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    cfg.dump(tmp_path / 'beside.py')
+    found = Detector(tmp_path / 'beside.py', checkpoint, device='cpu').detect(image)
     expected = Detector(config, checkpoint, device='cpu').detect(image)
     assert torch.equal(found.pred_instances.scores, expected.pred_instances.scores)
 
