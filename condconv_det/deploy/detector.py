@@ -108,10 +108,10 @@ class Detector(DetInferencer):
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
         weights, meta = read_trained(model, self._checkpoint)
-        if 'dataset_meta' not in meta:
+        if not (meta.get('dataset_meta') or {}).get('classes'):
             raise CheckpointError(
                 f'checkpoint {self._checkpoint} does not name its classes: expected one that '
-                f'MMDetection wrote, with dataset_meta'
+                f"MMDetection wrote, with dataset_meta['classes']"
             )
         super()._load_weights_to_model(model, dict(state_dict=weights, meta=meta), cfg)
 

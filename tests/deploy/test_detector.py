@@ -95,9 +95,10 @@ def test_a_checkpoint_with_other_classes_or_none_is_refused(trained, tmp_path):
     with pytest.raises(CheckpointError, match='shapes differ in bbox_head.cls_convs.0'):
         Detector(other, checkpoint)
     content = torch.load(checkpoint)
-    torch.save(dict(content, meta={}), tmp_path / 'nameless.pth')
-    with pytest.raises(CheckpointError, match='nameless.pth does not name its classes'):
-        Detector(config, tmp_path / 'nameless.pth')
+    for meta in ({}, dict(dataset_meta={}), dict(dataset_meta=dict(classes=()))):
+        torch.save(dict(content, meta=meta), tmp_path / 'nameless.pth')
+        with pytest.raises(CheckpointError, match='nameless.pth does not name its classes'):
+            Detector(config, tmp_path / 'nameless.pth')
 
 
 @pytest.mark.parametrize(
