@@ -41,7 +41,7 @@ class Detector(DetInferencer):
 
     def __init__(self, config: Path, checkpoint: Path, device: str | None = None) -> None:
         cfg = read_config(config)
-        scope, with_tests = cfg.get('default_scope', 'mmdet'), 'test_dataloader' in cfg
+        scope, with_tests = cfg.get('default_scope', 'mmdet'), bool(cfg.get('test_dataloader'))
         if scope != 'mmdet' or not with_tests:
             raise ValueError(
                 f'config {config} is not of a detector: expected default_scope mmdet and a '

@@ -144,7 +144,7 @@ def test_missing_files_are_named(trained, tmp_path):
         Detector(tmp_path / 'none.py', trained['static'][1])
 
 
-def test_a_config_without_a_detector_is_refused(trained):
+def test_a_config_without_a_detector_is_refused(trained, tmp_path):
     configs = Path(__file__).parents[2] / 'configs'
     with pytest.raises(ValueError, match='shapes.py has no model'):
         Detector(configs / '_base_/datasets/shapes.py', trained['static'][1])
@@ -153,6 +153,10 @@ def test_a_config_without_a_detector_is_refused(trained):
         ValueError, match='crops.py is not of a detector: .* got mmpretrain and one'
     ):
         Detector(classifier, trained['static'][1])
+    config, checkpoint = trained['static']
+    (tmp_path / 'untested.py').write_text(f'{config.read_text()}\ntest_dataloader = None\n')
+    with pytest.raises(ValueError, match='untested.py is not of a detector: .* got mmdet and none'):
+        Detector(tmp_path / 'untested.py', checkpoint)
 
 
 @pytest.mark.parametrize('name', ['CondConvSSDHead', 'Resize'])
