@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from condconv_det.analysis.configs import build_model, first_dataset
+from condconv_det.analysis.configs import build_model, errors_named, first_dataset
 from condconv_det.data.check_coco import read_coco
 from condconv_det.data.whole_files import written_whole
 from condconv_det.layers import CondConv2d
@@ -16,7 +16,7 @@ from condconv_det.weights.trained import read_trained
 
 from .agreement import agreement
 from .check import Comparison, Run, compare, open_file, random_images, read_images
-from .exportable import ExportableDetector, check_exportable
+from .exportable import ExportableDetector
 from .images import check_colour
 from .merge_experts import merge_experts
 from .site_images import SiteImages, images_of_split, predict, record_routing
@@ -112,16 +112,17 @@ def export_detector(
             f'{option} is for experts, of which {type(model).__name__} has none: it is static, '
             'export it without'
         )
-    check_exportable(model, size, with_nms)
+    with errors_named(f'--size {size[0]}x{size[1]}'):  # which may be too small for a layer
+        detector = ExportableDetector(model, size, with_nms)
     merged = None
     with written_whole(out) as partial:  # before it takes long
         if least_agreement is not None:
             say('merging experts')
             model, merged = _merge(cfg, model, size, image_files, least_agreement)
+            detector = ExportableDetector(model, size, with_nms)
             if for_experts and not merged.after:
                 say('no experts are left, so it is a plain file')
                 format, half_experts = 'onnx' if format == 'onnx-cpu' else format, False
-        detector = ExportableDetector(model, size, with_nms)
         shown = list(image_files)[: batch or max(OPEN_BATCHES)] or _test_images(cfg)
         real = read_images(shown, size)
         try:

@@ -69,6 +69,13 @@ def folder(template, tmp_path, monkeypatch):
             ['config.py', 'trained.pth', '--cfg-options', 'test_dataloader=None'],
             'config.py has no test_dataloader with a pipeline, whose size',
         ),
+        (
+            [
+                *('config.py', 'trained.pth', '--size', '8x8', '--cfg-options'),
+                *('model.neck.conv_cfg=None', 'model.neck.level_paddings=[0]'),
+            ],
+            "--size 8x8: RuntimeError: .*Kernel size can't be greater",
+        ),
         ([NOT_A_DETECTOR, 'trained.pth'], 'detectors are exported, got a config of mmpretrain'),
         (['config.py', 'trained.pth', '--out', 'file/out.onnx'], 'file/out.onnx cannot be written'),
         (
