@@ -152,7 +152,26 @@ def group_by_attribute(dataset: Dataset, infos: Sequence[dict], key: str) -> Gro
         key: its values are the groups, up to 50.
 
     Raises:
-        ValueError: the data set is another, an image lacks the key, or it has more values.
+        ValueError: as `attribute_values`, or there are more values.
+    """
+    names = attribute_values(dataset, infos, key)
+    values = list(dict.fromkeys(names))
+    if len(values) > MAX_ATTRIBUTE_VALUES:
+        raise ValueError(
+            f'{key!r} has {len(values)} values in {dataset.ann_file}; at most '
+            f'{MAX_ATTRIBUTE_VALUES} make groups'
+        )
+    return Grouping.from_labels(key, values, [[values.index(name)] for name in names])
+
+
+def attribute_values(dataset: Dataset, infos: Sequence[dict], key: str) -> list[str]:
+    """The values of a key that a data set's images have in its COCO json, image by image.
+
+    Args:
+        dataset, infos: as in `group_by_attribute`.
+
+    Raises:
+        ValueError: the data set is another, or an image lacks the key.
     """
     if not isinstance(dataset, CocoDataset):
         raise ValueError(
@@ -166,11 +185,4 @@ def group_by_attribute(dataset: Dataset, infos: Sequence[dict], key: str) -> Gro
             f'{found.count(None)} of the {len(found)} images of {dataset.ann_file} have no '
             f'{key!r} to group them by; the keys of its images are {", ".join(keys)}'
         )
-    names = [str(value) for value in found]
-    values = list(dict.fromkeys(names))
-    if len(values) > MAX_ATTRIBUTE_VALUES:
-        raise ValueError(
-            f'{key!r} has {len(values)} values in {dataset.ann_file}; at most '
-            f'{MAX_ATTRIBUTE_VALUES} make groups'
-        )
-    return Grouping.from_labels(key, values, [[values.index(name)] for name in names])
+    return [str(value) for value in found]

@@ -18,7 +18,7 @@ from torch import nn
 
 from condconv_det.analysis.configs import data_of, errors_named
 from condconv_det.analysis.routing import RoutingRecorder
-from condconv_det.analysis.routing_records import group_by_attribute
+from condconv_det.analysis.routing_records import attribute_values
 from condconv_det.data.leaf_datasets import leaf_datasets
 from condconv_det.weights.fit import listing
 
@@ -35,16 +35,14 @@ def images_by_key(
         only: values to keep, None for all.
 
     Raises:
-        ValueError: there is no such data set, it is not COCO json, the key makes no groups, or a
+        ValueError: there is no such data set, it is not COCO json, an image lacks the key, or a
             value of `only` is not there.
         FileNotFoundError: the data set is not on disk.
     """
     found: dict[str, list[Path]] = {}
     for dataset, infos in _datasets(cfg, split):
-        grouping = group_by_attribute(dataset, infos, key)
-        for index, name in enumerate(grouping.groups):
-            files = [Path(infos[image]['img_path']) for image in grouping.images(index)]
-            found.setdefault(name, []).extend(files)
+        for info, name in zip(infos, attribute_values(dataset, infos, key)):
+            found.setdefault(name, []).append(Path(info['img_path']))
     unknown = [value for value in only or () if value not in found]
     if unknown:
         raise ValueError(f'no image has {key} {listing(unknown)}; there are {listing(found)}')

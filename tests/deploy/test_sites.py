@@ -1,6 +1,7 @@
 """What is written for a site, and what is not, of small detectors."""
 
 import copy
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from torch import nn
 
 from condconv_det.analysis.configs import build_model
 from condconv_det.deploy import sites
-from condconv_det.deploy.site_images import SiteImages, images_of_folder, predict
+from condconv_det.deploy.site_images import SiteImages, images_by_key, images_of_folder, predict
 from condconv_det.deploy.sites import freeze_sites, renew_statistics
 from condconv_det.layers import Router
 
@@ -261,6 +262,27 @@ def test_a_network_that_no_config_describes_is_refused(constant, pictures, tmp_p
     with pytest.raises(ValueError, match='no static config .*: weights differ in .*router.fc'):
         freeze_sites(*constant, dict(a=pictures), tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
+
+
+def test_there_may_be_any_number_of_sites(tmp_path):
+    images = [
+        dict(id=index, file_name=f'{index}.jpg', width=8, height=8, camera=index % 60)
+        for index in range(120)
+    ]
+    categories = [dict(id=1, name='cell')]
+    (tmp_path / 'val.json').write_text(
+        json.dumps(dict(images=images, annotations=[], categories=categories))
+    )
+    dataset = dict(
+        type='CocoDataset',
+        data_root=str(tmp_path),
+        ann_file='val.json',
+        data_prefix=dict(img='images'),
+        metainfo=dict(classes=('cell',)),
+        test_mode=True,
+    )
+    found = images_by_key(Config(dict(val_dataloader=dict(dataset=dataset))), 'camera', only=['7'])
+    assert found == {'7': [tmp_path / 'images/7.jpg', tmp_path / 'images/67.jpg']}
 
 
 def test_a_folder_names_its_site(tmp_path):
