@@ -54,8 +54,9 @@ class ImageIndex:
 
         Where the last of these folders is there, the image is in it.
         """
-        # a Windows path, or a web address with what was asked for
-        path = PurePath(composed(name).replace('\\', '/').partition('?')[0])
+        # a Windows path, or a web address with what was asked for, as which Label Studio has a file
+        text = composed(name).replace('\\', '/')
+        path = PurePath(text.partition('?d=')[2] or text.partition('?')[0])
         if path.name not in self._by_name:
             path = PurePath(composed(unquote(str(path))))
         candidates = self._by_name.get(path.name, [])

@@ -198,6 +198,8 @@ def test_a_path_counts_from_the_json_before_it_does_from_the_folder(files):
     [
         ('a b#1.jpg', 'https://somewhere.org/x/a%20b%231.jpg?raw=1'),
         ('images/a b.jpg', 'images/a%20b.jpg'),
+        ('images/a b.jpg', '/data/local-files/?d=mine/images/a%20b.jpg'),
+        ('a.jpg', '/data/local-files/?d=a.jpg'),
         ('100%25.jpg', '100%25.jpg'),
         ('Ka\u0308se.jpg', 'K\u00e4se.jpg'),  # as macOS packs it
         ('images/Ka\u0308se.jpg', 'images/K\u00e4se.jpg'),
