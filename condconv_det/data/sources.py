@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from .check_coco import read_coco
 from .coco_source import coco_files, read_coco_source
 from .decode import SUFFIXES
-from .fault import Fault
+from .fault import Fault, UnusableImage
 from .image_index import ImageIndex
 from .source_records import ReadSize
 from .text_files import visible_files
 from .voc_source import read_voc_source
+from .voc_xml import read_xml, text_of
 from .yolo import has_labels
 from .yolo_source import read_yolo_source
 
@@ -120,7 +121,7 @@ def find_format(root: Path, index: ImageIndex) -> str:
         raise ValueError(f'the folder {root} does not exist')
     files, unread = coco_files(root)
     found = ['coco'] if files else []
-    if any(map(index.has_stem, visible_files(root, '*.xml'))):
+    if any(_is_voc(path, index) for path in visible_files(root, '*.xml')):
         found.append('voc')
     if any(index.has_stem(path) and has_labels(path) for path in visible_files(root, '*.txt')):
         found.append('yolo')
@@ -134,6 +135,18 @@ def find_format(root: Path, index: ImageIndex) -> str:
             + ''.join(f'; {error}' for error in unread[:1])
         )
     return found[0]
+
+
+def _is_voc(path: Path, index: ImageIndex) -> bool:
+    """Whether an xml has the name of an image, or says one."""
+    if index.has_stem(path):
+        return True
+    try:
+        tree = read_xml(path)
+    except UnusableImage:
+        return False
+    name = text_of(tree, 'filename')
+    return tree.tag == 'annotation' and index.named(name, path.parent) is not None
 
 
 def _files_by_ending(root: Path) -> str:

@@ -17,6 +17,15 @@ def test_voc_in_folders_of_any_name(files):
     ]
 
 
+def test_an_xml_of_another_name_is_that_of_the_image_that_it_says(files):
+    files.image('photos/IMG_1.jpg')
+    files.voc('boxes/0001.xml', 'cat', filename='IMG_1.jpg')
+    files.write('boxes/0000.xml', '<annotation>')
+    source = read(files)
+    assert source.format == 'voc' and boxes(source) == [('photos/IMG_1.jpg', 'cat')]
+    assert kinds(source) == ['broken xml']
+
+
 def test_voc_with_lists_has_the_splits_that_they_say(files):
     for name in ('a', 'b', 'c'):
         files.image(f'JPEGImages/{name}.jpg')
