@@ -24,15 +24,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.int8 import quantize_mixing
-from benchmarks.networks import CONFIGS, static_twin, two_routings
+from benchmarks.networks import CONFIGS, detector, static_twin, two_routings
 from benchmarks.timing import ratio, spread
 from condconv_det.analysis import image_size, read_config
-from condconv_det.analysis.configs import build_model
 from condconv_det.analysis.interleave import interleave
-from condconv_det.analysis.routing import RoutingRecorder
 from condconv_det.data.whole_files import written_whole
 from condconv_det.deploy import (
     ExportableDetector,
@@ -86,21 +83,21 @@ def write_files(config: str, folder: Path) -> dict[str, Path]:
     models, size = {}, None
     for name, path in ((STATIC, static_twin(CONFIGS / config)), (ROUTED, CONFIGS / config)):
         cfg = read_config(path)
-        models[name] = build_model(cfg)
+        models[name] = detector(cfg).eval()
         divisor = models[name].data_preprocessor.pad_size_divisor
         size = tuple(-(-side // divisor) * divisor for side in image_size(cfg))
-        _see_images(models[name], size)
-    models[FROZEN] = freeze_routing(models[ROUTED], _mean_routing(models[ROUTED], size))
-    models[MERGED] = merge_experts(models[ROUTED], two_routings(models[ROUTED]), tolerance=1e-3)
+    routing = two_routings(models[ROUTED])
+    models[FROZEN] = freeze_routing(models[ROUTED], mean_routing(routing))
+    models[MERGED] = merge_experts(models[ROUTED], routing, tolerance=1e-3)
     models[MERGED_CPU], models[ROUTED_CPU] = models[MERGED], models[ROUTED]
     detectors = {name: ExportableDetector(model, size) for name, model in models.items()}
     files = {name: folder / f'{index}.onnx' for index, name in enumerate(FILES)}
     image = random_images(1, size)
-    for name, detector in detectors.items():
+    for name, exportable in detectors.items():
         format = 'onnx-cpu' if name in (MERGED_CPU, ROUTED_CPU) else 'onnx'
-        write_export(detector, files[name], format, batch=1)
+        write_export(exportable, files[name], format, batch=1)
         with torch.no_grad():
-            outputs = detector(image)
+            outputs = exportable(image)
         pixels, score = largest_differences(open_file(files[name], format)(image), outputs)
         if not (pixels <= MAX_PIXELS and score <= MAX_SCORE):
             raise ValueError(
@@ -110,33 +107,6 @@ def write_files(config: str, folder: Path) -> dict[str, Path]:
     write_export(detectors[ROUTED], files[HALF], 'onnx', batch=1, half_experts=True)
     quantize_mixing(files[ROUTED], files[INT8])
     return files
-
-
-@torch.no_grad()
-def _see_images(model: nn.Module, size: tuple[int, int]) -> None:
-    """Gives norms the statistics of some images: features that fade to nothing may take longer."""
-    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-        norm.train()
-    model(_normalised(model, random_images(2, size)), mode='tensor')
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-    model.eval()
-
-
-@torch.no_grad()
-def _mean_routing(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
-    recorder = RoutingRecorder(model)
-    with recorder:
-        model(_normalised(model, random_images(2, size)), mode='tensor')
-    recorder.end_batch(2)
-    return mean_routing(recorder.pop())
-
-
-def _normalised(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    return model.data_preprocessor(dict(inputs=list(images)))['inputs']
 
 
 def measure(
