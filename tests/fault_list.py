@@ -183,14 +183,14 @@ TEXT = r"""
 - np.nanquantile(means, [0.025, 0.975])
 + np.nanquantile(means, [0.05, 0.95])
 @ analysis/curves.py | off-by-one | steps before the first logged time do not count
-- np.diff(steps, prepend=0)
-+ np.diff(steps, prepend=steps[0])
+- np.diff(ends, prepend=0)
++ np.diff(ends, prepend=ends[0])
 @ analysis/cost.py | swapped axis | height and width of the test size
 - return height, width
 + return width, height
 @ analysis/routing.py | dropped step | several calls an image count as one
-- times, counts = member.sum(1), member.sum(0) * calls
-+ times, counts = member.sum(1), member.sum(0)
+- rows = weights.reshape(len(weights), -1)
++ rows = weights.mean(1)
 @ analysis/routing_figures.py | sign | the smallest groups are drawn
 - np.argsort(-grouping.counts, kind='stable')
 + np.argsort(grouping.counts, kind='stable')

@@ -72,8 +72,11 @@ def training_seconds(work_dir: Path, iterations: int | None = None) -> float:
 
 
 def _steps_of_epochs(work_dir: Path) -> int:
-    """Steps up to the end of the last epoch that is logged; 0 where only one is."""
-    steps, epochs = read_scalars(work_dir, 'epoch', beside='lr')
+    """Steps up to the end of the last epoch that is logged; 0 where only one is, or none."""
+    try:
+        steps, epochs = read_scalars(work_dir, 'epoch', beside='lr')
+    except ValueError:  # by log_processor.by_epoch=False
+        return 0
     first_steps = dict(zip(epochs[::-1], steps[::-1]))
     first, last = min(epochs), max(epochs)
     if first == last:
