@@ -133,8 +133,7 @@ def _group_by_class(dataset: Dataset, infos: Sequence[dict]) -> Grouping:
         if 'instances' in info:
             labels.append([instance['bbox_label'] for instance in info['instances']])
         else:
-            label = info.get('gt_label', [])
-            labels.append([label] if isinstance(label, int) else list(label))
+            labels.append(np.atleast_1d(info.get('gt_label', [])).tolist())
     if not any(labels):
         raise ValueError(f'none of the {len(infos)} images of {type(dataset).__name__} has a class')
     names = dataset.metainfo.get('classes')

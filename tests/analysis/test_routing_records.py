@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from numpy.testing import assert_allclose
 
+from condconv_det.analysis import routing_records
 from condconv_det.analysis.routing_records import record_routing
 from condconv_det.data.shapes import make_shapes
 
@@ -26,6 +28,14 @@ def test_images_are_routed_in_the_order_of_their_list(trained, tmp_path, monkeyp
         assert alone.images == [together.images[index]]
         for layer, weights in alone.weights.items():
             assert_allclose(weights[0], together.weights[layer][index], atol=1e-4)
+
+
+@pytest.mark.parametrize('label', [2, np.uint8(2), np.array(2), [2]], ids=repr)
+def test_classes_may_be_numbers_of_any_kind(label):
+    # as of mmpretrain's DTD and StanfordCars
+    dataset = BaseDataset(metainfo=dict(classes=['a', 'b', 'c']), lazy_init=True)
+    grouping = routing_records._group_by_class(dataset, [dict(gt_label=label)])
+    assert grouping.groups == ['c']
 
 
 def test_images_without_files_are_named_before_the_network_runs(trained, tmp_path, monkeypatch):
