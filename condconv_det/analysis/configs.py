@@ -43,6 +43,8 @@ def load_config(path: Path | str, options: Mapping[str, Any] | None = None) -> C
         except (SyntaxError, OSError, ValueError) as error:
             raise ValueError(f'{path} is not a config file: {error}') from error
         cfg.merge_from_dict(dict(options or {}))
+    if cfg.get('default_scope', '') is None:  # as in mmdet's configs that name types by class
+        cfg.default_scope = 'mmdet'
     return cfg
 
 

@@ -18,6 +18,16 @@ def test_options_override_what_is_inherited(config):
     assert read_config(config, {'model.depth': 50}).model.depth == 50
 
 
+def test_a_config_may_name_types_by_class_and_no_scope(tmp_path):
+    path = tmp_path / 'classes.py'
+    path.write_text(
+        'from mmdet.models import DetDataPreprocessor\n'
+        'default_scope = None\n'
+        'model = dict(type=DetDataPreprocessor, pad_size_divisor=8)\n'
+    )
+    assert build_model(read_config(path)).pad_size_divisor == 8
+
+
 @pytest.mark.parametrize(
     'name, content, error, says',
     [
