@@ -29,8 +29,8 @@ class RoutingHook(Hook):
         num_iters: of the epoch's last ones that are looked at, at least 1.
 
     Raises:
-        ValueError: `num_iters` is below 1, or, before training, the network has no routed layers or
-            trains on several batches at once, as semi-supervised detectors do.
+        ValueError: `num_iters` is below 1, or, before training, the network has no routed layers,
+            is compiled, or trains on several batches at once, as semi-supervised detectors do.
     """
 
     def __init__(self, num_iters: int = 32) -> None:
@@ -39,6 +39,11 @@ class RoutingHook(Hook):
         self.num_iters = num_iters
 
     def before_train(self, runner: Runner) -> None:
+        if runner.cfg.get('compile'):
+            raise ValueError(
+                'RoutingHook does not hear the routers of a compiled network; take it out, or '
+                f'compile={runner.cfg.compile}'
+            )
         self._recorder = RoutingRecorder(runner.model)
         self._labels: list[set[int]] = []
 

@@ -1,8 +1,10 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -134,6 +136,11 @@ def test_a_step_on_several_batches_is_refused():
     batch = dict(data_samples=dict(sup=[], unsup_teacher=[], unsup_student=[]))
     with pytest.raises(ValueError, match='one batch a step, got sup, unsup_teacher, unsup_student'):
         hook.before_train_iter(None, 0, batch)
+
+
+def test_a_compiled_network_is_refused():
+    with pytest.raises(ValueError, match='compiled network; take it out, or compile=True'):
+        RoutingHook().before_train(SimpleNamespace(cfg=Config(dict(compile=True))))
 
 
 def test_several_layers_give_their_mean(tmp_path):
