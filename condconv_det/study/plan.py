@@ -17,7 +17,7 @@ from condconv_det.analysis.groups import image_groups
 from condconv_det.data.leaf_datasets import leaf_datasets
 from condconv_det.layers.cond_cfg import check_keys
 
-from .work_dirs import MAX_KEYS, schedule_options
+from .work_dirs import MAX_KEYS, schedule_options, schedulers
 
 SPLITS = ('val', 'test')
 METRICS = ('CocoMetric', 'GroupedCocoMetric')
@@ -370,6 +370,12 @@ def _read_arm(
         if not any(type_name(backend.type) == 'LocalVisBackend' for backend in backends):
             # its log has the curves and the times of the table
             cfg.visualizer.vis_backends = [*backends, dict(type='LocalVisBackend')]
+    for place, scheduler in schedulers(cfg).items():
+        if rates and 'eta_max' in scheduler:
+            raise ValueError(
+                f'{label}: learning_rates change nothing where {place}, {scheduler.type}, sets the '
+                f'rate by eta_max={scheduler.eta_max}; take another schedule, or no learning_rates'
+            )
     for split in SPLITS:
         evaluator = cfg.get(f'{split}_evaluator')
         if isinstance(evaluator, list | tuple) and len(evaluator) == 1:

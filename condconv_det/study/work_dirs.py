@@ -42,7 +42,7 @@ def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str
         'default_hooks.checkpoint.interval': interval,
     }
     resized = _resized_by_epochs if unit == 'epochs' else _resized_by_iterations
-    for place, scheduler in _schedulers(cfg).items() if length != planned else ():
+    for place, scheduler in schedulers(cfg).items() if length != planned else ():
         keys = None if FIXED & set(scheduler) else resized(scheduler, planned, length)
         if keys is None:
             raise ValueError(
@@ -64,7 +64,7 @@ def schedule_options(cfg: Config, length: int, unit: str = 'epochs') -> dict[str
     return options
 
 
-def _schedulers(cfg: Config) -> dict[str, Any]:
+def schedulers(cfg: Config) -> dict[str, Any]:
     """By their places in the config, where one may stand alone."""
     found = cfg.get('param_scheduler') or []
     if isinstance(found, dict):

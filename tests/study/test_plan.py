@@ -158,6 +158,16 @@ def test_the_studies_that_come_with_the_package_are_whole():
             "study.py: arm 'static': KeyError: .Index 9 exceeds the length",
         ),
         (
+            dict(
+                learning_rates='(1e-3, 2e-3)',
+                arms=f"""dict(static=dict({STATIC}, cfg_options=dict(
+                    param_scheduler=[dict(type='OneCycleLR', eta_max=4e-3, total_steps=375)],
+                )))""",
+            ),
+            ValueError,
+            "arm 'static': learning_rates change nothing where param_scheduler.0, OneCycleLR,",
+        ),
+        (
             dict(arms=f'dict(static=dict({STATIC}, custom_hooks=3))'),
             ValueError,
             "study.py: arm 'static': custom_hooks must be a list of dicts, got 3",
