@@ -144,6 +144,8 @@ def build_network(
             )
         )
         inputs['data_samples'] = [sample]
+    if cfg.model.get('bbox_head') and cfg.model.get('mask_head'):
+        inputs['mode'] = 'predict'  # mode 'tensor' of CondInst and YOLACT computes losses
     return model, torch.zeros(1, 3, *padded), inputs
 
 
@@ -151,15 +153,22 @@ def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
     """Builds a config's detector or classifier and counts what one image costs.
 
     The second stage of a two-stage detector is counted for as many boxes as its first stage passes
-    on at most.
+    on at most, and the masks of CondInst and YOLACT for as many as they find at most.
 
     Args:
         cfg, size: as in `build_network`.
     """
-    if 'nms' in ((cfg.model.get('test_cfg') or {}).get('rpn') or {}):
-        cfg = copy.deepcopy(cfg)
-        # how many boxes of an untrained network overlap is chance
-        cfg.model.test_cfg.rpn.nms.iou_threshold = 1.0
+    cfg = copy.deepcopy(cfg)
+    test_cfg = cfg.model.get('test_cfg') or {}
+    # how many boxes of an untrained network overlap, or score enough, is chance
+    if 'nms' in (test_cfg.get('rpn') or {}):
+        test_cfg.rpn.nms.iou_threshold = 1.0
+    if cfg.model.get('bbox_head') and cfg.model.get('mask_head'):
+        test_cfg.update(score_thr=0, min_bbox_size=-1)
+        if 'nms' in test_cfg:
+            test_cfg.nms.iou_threshold = 1.0
+        else:  # YOLACT's
+            test_cfg.iou_thr = 1.0
     model, image, inputs = build_network(cfg, size)
     if not getattr(model, 'with_roi_head', False):  # which needs boxes
         try:

@@ -101,7 +101,8 @@ def time_per_image(arms: Sequence[Arm], rounds: int = TIMED_ROUNDS) -> dict[str,
 
     The median over rounds in which the arms take turns, so that a busy machine slows all alike. The
     network alone runs, in float32 on the CPU, from the image to the head's outputs; boxes are not
-    decoded or suppressed, since that depends on what was learned.
+    decoded or suppressed, since that depends on what was learned, but for CondInst and YOLACT,
+    whose masks need boxes.
     """
     calls = {}
     for arm in arms:

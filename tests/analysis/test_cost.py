@@ -94,6 +94,21 @@ def test_a_second_stage_is_counted_for_the_most_boxes_whatever_overlaps():
     assert cfg.model.test_cfg.rpn.nms.iou_threshold == 0.7
 
 
+def test_masks_of_boxes_are_counted_for_the_most_boxes(monkeypatch):
+    monkeypatch.setattr(cost, 'FakeTensorMode', lambda **_: nullcontext())
+    condinst = 'mmdet::condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py'
+    cfg = Config.fromstring(f'_base_ = {condinst!r}', '.py')
+    cfg.model.backbone = dict(type='ResNet', depth=18, base_channels=8)
+    cfg.model.neck.update(in_channels=[8, 16, 32, 64], start_level=1, out_channels=32)
+    cfg.model.bbox_head.update(in_channels=32, feat_channels=32, stacked_convs=1, norm_cfg=None)
+    cfg.model.mask_head.mask_feature_head.update(in_channels=32, feat_channels=32)
+    most = measure_config(cfg, (64, 64)).multiply_adds
+    cfg.model.test_cfg.max_per_img = 60
+    kernels = (8 + 2) * 8 + 8 * 8 + 8
+    assert most - measure_config(cfg, (64, 64)).multiply_adds == 40 * kernels * 8 * 8
+    assert cfg.model.test_cfg.score_thr == 0.05
+
+
 def test_a_network_that_looks_at_values_is_counted_too(monkeypatch):
     calls = []
 
