@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from condconv_det.layers import Experts, Router
 
@@ -60,8 +60,10 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     routed = [layer for layer in model.modules() if isinstance(layer, Experts | Router)]
     hooks = [layer.register_forward_hook(count) for layer in routed]
     was_training = model.training
-    deformable = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
-    counter = FlopCounterMode(display=False, custom_mapping=deformable)
+    uncounted = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
+    if hasattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu'):  # torch 2.2 or later
+        uncounted[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = _attention_flops
+    counter = FlopCounterMode(display=False, custom_mapping=uncounted)
     model.eval()
     try:
         with counter, torch.no_grad():
@@ -87,6 +89,10 @@ def _deform_conv_flops(
 ) -> int:
     """A plain convolution's, of which PyTorch counts a multiply-add as two."""
     return 2 * out_shape[0] * prod(out_shape[2:]) * prod(weight)
+
+
+def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_, **kwargs) -> int:
+    return sdpa_flop_count(query, key, value)
 
 
 def image_size(cfg: Config) -> tuple[int, int]:

@@ -41,6 +41,15 @@ def test_a_deformable_convolution_counts_as_a_plain_one_and_that_of_its_offsets(
     assert measure_cost(network, torch.zeros(1, 4, 8, 6)).multiply_adds == plain + offsets
 
 
+def test_attention_counts_as_its_two_products():
+    class Attention(nn.Module):
+        def forward(self, x):
+            x = x.flatten(2).transpose(1, 2)[:, None].contiguous()
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    assert measure_cost(Attention(), torch.zeros(1, 16, 5, 10)).multiply_adds == 2 * 16 * 50**2
+
+
 def test_a_plain_network_has_no_experts_and_keeps_its_mode():
     module = ConvModule(3, 8, 3, stride=2, padding=1, groups=1, norm_cfg=dict(type='BN')).train()
     cost = measure_cost(module, torch.zeros(1, 3, 8, 8))
