@@ -3,7 +3,8 @@
 One rule holds everywhere in a network: routing weights go in and come out with the features, a
 router on the way replaces them, and a layer without a router uses those it is handed. Before the
 first router there are none, and features go in and come out alone; so they do all the way through
-a static network, whose blocks and stages are mmdet's to hooks and to callers.
+a static network, whose blocks and stages are mmdet's to hooks and to callers. A `ConvModule` whose
+convolution `conv_cfg` has given a router is called as any layer, and lets them pass.
 """
 
 import warnings
@@ -49,7 +50,9 @@ def run_routed(layer: nn.Module, x: Tensor, routing: Tensor | None) -> Routed:
             routing = layer.router(x, routing)
         return layer(x, routing), routing
     if isinstance(layer, ConvModule) and isinstance(layer.conv, CondConv2d):
-        return _run_conv_module(layer, x, routing)
+        router = layer.conv.router
+        if router is None or router.hierarchical:  # needs the weights before it
+            return _run_conv_module(layer, x, routing)
     return layer(x), routing
 
 

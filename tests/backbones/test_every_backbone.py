@@ -233,16 +233,18 @@ def test_so_do_those_before_the_first_router(name):
             assert len(taken) == 1
 
 
-@pytest.mark.parametrize('cond_cfg', [None, E4])
+@pytest.mark.parametrize(
+    'switch', [{}, dict(cond_cfg=E4), dict(conv_cfg=dict(E4, type='CondConv2d'))]
+)
 @every_backbone
-def test_hooks_on_all_layers_are_called(name, cond_cfg):
-    model, called = build(name, cond_cfg=cond_cfg), {}
+def test_hooks_on_all_layers_are_called(name, switch):
+    model, called = build(name, **switch), {}
     layers = {key: m for key, m in model.named_modules() if isinstance(m, ConvModule | nn.Conv2d)}
     for key, layer in layers.items():
         layer.register_forward_hook(lambda *call, key=key: called.update({key: call[-1]}))
     model(torch.randn(2, 3, 64, 64))
     assert called.keys() == layers.keys()
-    if name == 'CondConvMobileNetV2' and cond_cfg:
+    if name == 'CondConvMobileNetV2' and 'cond_cfg' in switch:
         assert called['conv2'][1].shape == (2, 4)
 
 

@@ -61,9 +61,12 @@ def test_a_conv_module_computes_what_it_does_by_itself(kwargs):
     module = ConvModule(3, 3, 3, conv_cfg=dict(type='CondConv2d', num_experts=2), **kwargs)
     seen = []
     module.conv.router.register_forward_hook(lambda router, x, out: seen.append(out))
-    y, routing = run_routed(module, x, None)
+    expected, passed = run_routed(module, x, ROUTING)
+    assert passed is ROUTING
+    module.conv.router = None
+    y, routing = run_routed(module, x, seen[0])
     assert routing is seen[0]
-    torch.testing.assert_close(y, module(x))
+    torch.testing.assert_close(y, expected)
 
 
 @pytest.mark.parametrize('plain', [nn.Conv2d, Conv2dAdaptivePadding])
