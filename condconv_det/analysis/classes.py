@@ -32,6 +32,14 @@ def named_classes(dataset: Dataset) -> tuple[str, ...]:
     return first
 
 
+def finds_words(model: nn.Module) -> bool:
+    """Whether a detector finds what a text names, as Grounding DINO and GLIP do.
+
+    Its `num_classes` is no number of classes, and it is tested on others than it was trained for.
+    """
+    return any(name.rpartition('.')[2] == 'language_model' for name, _ in model.named_modules())
+
+
 def check_classes(model: nn.Module, dataset: Dataset) -> None:
     """Compares the class lists of a detector's or classifier's head, its config and its data.
 
@@ -53,11 +61,12 @@ def check_classes(model: nn.Module, dataset: Dataset) -> None:
         return
     things = next(leaf_datasets(dataset)).metainfo.get('thing_classes', classes)
     counts = len(classes), len({*things} & {*classes})
+    words = finds_words(model)
     for name, module in model.named_modules():
         # one-stage `bbox_head`, two-stage `roi_head.bbox_head`, cascades `roi_head.bbox_head.0`,
         # classifiers `head`
         is_head = {'bbox_head', 'head'} & {*name.split('.')} and hasattr(module, 'num_classes')
-        if is_head and module.num_classes not in counts:
+        if is_head and not words and module.num_classes not in counts:
             raise ValueError(
                 f'{type(module).__name__} has num_classes={module.num_classes}, but the data set '
                 f'names {len(classes)} classes: {", ".join(classes)}'

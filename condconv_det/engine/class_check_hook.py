@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from condconv_det.analysis.classes import check_classes, named_classes
+from condconv_det.analysis.classes import check_classes, finds_words, named_classes
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.weights.files import with_dataset_meta
 from condconv_det.weights.fit import unwrapped
@@ -55,7 +55,7 @@ class ClassCheckHook(Hook):
             meta = with_dataset_meta(loaded.get('meta') or {}).get('dataset_meta')
         else:  # an exported file in the place of a network says it itself
             path, meta = getattr(network, 'file', None), getattr(network, 'dataset_meta', None)
-        trained = (meta or {}).get('classes') or ()
+        trained = () if finds_words(network) else (meta or {}).get('classes') or ()
         for number, names in enumerate(zip(trained, named_classes(dataset))):
             if names[0] != names[1]:
                 raise CheckpointError(

@@ -99,6 +99,12 @@ def coco(tmp_path):
     return coco
 
 
+def test_heads_that_find_words_count_no_classes():
+    model, data = network_and_data(256, ('cat', 'dog'), found=2)
+    model.language_model = nn.Module()  # Grounding DINO's
+    check_classes(model, data)
+
+
 def network(num_classes=2):
     return network_and_data(num_classes, ('cat', 'dog'), found=2)[0]
 

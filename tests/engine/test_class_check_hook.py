@@ -132,6 +132,14 @@ def test_nor_one_that_was_trained_for_other_classes(older):
         hook.before_test(runner)
 
 
+def test_detectors_that_find_words_are_tested_on_other_classes():
+    model = Detector()
+    model.language_model = nn.Module()  # as Grounding DINO's and GLIP's
+    model.bbox_head.num_classes = 256
+    hook, runner = checked(model, of(model), classes=('cow', 'cat', 'horse'))
+    hook.before_test(runner)
+
+
 def test_one_is_compared_with_the_classes_of_parts_that_differ_in_colours():
     model = Detector()
     checkpoint = of(model)
