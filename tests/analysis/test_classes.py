@@ -2,7 +2,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from mmdet.datasets import CocoDataset, ConcatDataset
+from mmdet.datasets import CocoDataset, ConcatDataset, MOTChallengeDataset
 from torch import nn
 
 from condconv_det.analysis.classes import check_classes
@@ -102,6 +102,12 @@ def coco(tmp_path):
 def test_heads_that_find_words_count_no_classes():
     model, data = network_and_data(256, ('cat', 'dog'), found=2)
     model.language_model = nn.Module()  # Grounding DINO's
+    check_classes(model, data)
+
+
+def test_detectors_of_pedestrians_are_validated_on_mot():
+    """As by mmdet's configs, whose validation set names all kinds of MOT's ground truth."""
+    model, data = network_and_data(1, MOTChallengeDataset.METAINFO['classes'], found=1)
     check_classes(model, data)
 
 
