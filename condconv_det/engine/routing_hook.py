@@ -10,6 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from numpy import ndarray
 
 from condconv_det.analysis.routing import Grouping, RoutingRecorder, summarize, variance_ratio
+from condconv_det.weights.fit import listing
 
 
 @HOOKS.register_module()
@@ -23,7 +24,9 @@ class RoutingHook(Hook):
     of `condconv_det.analysis.routing`; dead is the part of the experts that are. Of several
     processes the first logs what it saw.
 
-    A training that counts iterations in place of epochs logs before each validation.
+    A training that counts iterations in place of epochs logs before each validation. Routers that
+    do not answer once for each image, as those of heads that see regions and of semi-supervised
+    detectors, are left out, with one warning.
 
     Args:
         num_iters: of the epoch's last ones that are looked at, at least 1.
@@ -46,6 +49,7 @@ class RoutingHook(Hook):
             )
         self._recorder = RoutingRecorder(runner.model)
         self._labels: list[set[int]] = []
+        self._named: set[str] = set()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         samples = data_batch['data_samples']
@@ -72,6 +76,13 @@ class RoutingHook(Hook):
             step = runner.epoch if by_epoch else runner.iter
             runner.visualizer.add_scalars(self._scalars(), step=step + 1)
             self._labels = []
+            left_out = self._recorder.left_out - self._named
+            if left_out:
+                runner.logger.warning(
+                    f'RoutingHook leaves out {listing(left_out)}: their routers do not answer once '
+                    'for each image'
+                )
+            self._named |= left_out
 
     def _scalars(self) -> dict[str, float]:
         highest = max(map(max, filter(None, self._labels)), default=-1)

@@ -45,13 +45,17 @@ class Network(BaseModel):
     def __init__(self, layer):
         super().__init__()
         self.layer = layer
+        self.regions = None  # of an image; a router that looks at them
         self.listening = []
 
     def forward(self, inputs, data_samples, mode):
         assert mode == 'loss'
         router = getattr(self.layer, 'router', None)
         self.listening.append(bool(router is not None and router._forward_hooks))
-        return dict(loss=self.layer(torch.stack(inputs)).square().mean())
+        images = torch.stack(inputs)
+        if self.regions is not None:
+            self.regions(torch.cat([images, images]))
+        return dict(loss=self.layer(images).square().mean())
 
 
 def train(tmp_path, layer, train_cfg, lr=0.0, backends=('LocalVisBackend',), **hook):
@@ -149,6 +153,20 @@ def test_several_layers_give_their_mean(tmp_path):
     for key in ('entropy', 'deviation', 'saturated', 'dead', 'between_over_within'):
         parts = [line[f'routing_{key}/layer.{index}'] for index in (0, 1)]
         assert line[f'routing/{key}'] == pytest.approx(np.mean(parts))
+
+
+def test_routers_that_do_not_answer_for_images_are_named_once(tmp_path, layer, monkeypatch):
+    regions, plain = CondConv2d(3, 2, 1, num_experts=4), Network.__init__
+
+    def init(self, layer):
+        plain(self, layer)
+        self.regions = regions
+
+    monkeypatch.setattr(Network, '__init__', init)
+    _, logged = train(tmp_path, layer, dict(by_epoch=True, max_epochs=2))
+    assert len(logged) == 2 and 'routing_entropy/regions' not in logged[0]
+    (log,) = tmp_path.rglob('*.log')
+    assert log.read_text().count('RoutingHook leaves out regions: their routers do not') == 1
 
 
 def test_training_is_the_same_with_the_hook(tmp_path):
