@@ -112,7 +112,7 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if self.kind == 'SGD':
             rate *= inverse
         else:
-            group['eps'] = self.eps / inverse
+            group['eps'] = group.get('eps', self.eps) / inverse
         # weights decay by rate times decay
         group['weight_decay'] = group.get('weight_decay', self.decay) / rate
         return rate

@@ -94,6 +94,18 @@ def test_each_layer_is_matched_by_its_own_experts_and_activation(optimizer, rate
     assert of[id(model[0].bias)]['lr'] == 0.1
 
 
+def test_eps_of_a_custom_key_is_matched_too():
+    model = nn.Sequential(CondConv2d(3, 4, 3, num_experts=2), CondLinear(4, 5, num_experts=2))
+    cfg = dict(
+        optimizer=dict(type='AdamW', lr=0.1),
+        constructor='CondConvOptimWrapperConstructor',
+        paramwise_cfg=dict(expert_lr_mult='matched', custom_keys={'0.': dict(eps=1e-3)}),
+    )
+    groups = build_optim_wrapper(model, cfg).optimizer.param_groups
+    of = {id(value): group for group in groups for value in group['params']}
+    assert [of[id(layer.weight)]['eps'] for layer in model] == [5e-4, 5e-9]
+
+
 @pytest.mark.parametrize(
     'optimizer, kwargs, says, level',
     [
