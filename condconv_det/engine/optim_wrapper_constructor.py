@@ -9,6 +9,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 from torch import nn
 
+from condconv_det.layers import CondConv2d, CondLinear
 from condconv_det.layers.expert_fans import has_expert_axis
 
 # Whose step does not grow with the gradient.
@@ -98,7 +99,12 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'paramwise_cfg.expert_lr_mult or set a cond_cfg'
             )
         mult = self.paramwise_cfg['expert_lr_mult']
-        layers = {id(getattr(layer, 'weight', None)): layer for layer in module.modules()}
+        layers = {
+            id(parameter): layer
+            for layer in module.modules()
+            if isinstance(layer, CondConv2d | CondLinear)
+            for parameter in layer.parameters()  # pruned or normalised, experts have other names
+        }
         for group in experts:
             rate = mult
             if mult == 'matched':

@@ -7,6 +7,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
+from torch.nn.utils import prune
 
 from condconv_det.layers import CondConv2d, CondLinear
 from condconv_det.layers.expert_fans import has_expert_axis
@@ -104,6 +105,18 @@ def test_eps_of_a_custom_key_is_matched_too():
     groups = build_optim_wrapper(model, cfg).optimizer.param_groups
     of = {id(value): group for group in groups for value in group['params']}
     assert [of[id(layer.weight)]['eps'] for layer in model] == [5e-4, 5e-9]
+
+
+@pytest.mark.parametrize(
+    'change', [lambda layer: prune.l1_unstructured(layer, 'weight', 0.5), nn.utils.spectral_norm]
+)
+def test_experts_under_another_name_are_matched_too(change):
+    model = nn.Sequential(CondConv2d(3, 4, 3, num_experts=4))
+    change(model[0])
+    groups = wrapper(model, dict(type='AdamW', lr=0.1)).optimizer.param_groups
+    of = {id(value): group for group in groups for value in group['params']}
+    assert of[id(model[0].weight_orig)]['lr'] == 0.05
+    assert of[id(model[0].router.fc.weight)]['lr'] == 0.1
 
 
 @pytest.mark.parametrize(
