@@ -59,7 +59,8 @@ def with_dataset_meta(meta: dict[str, Any]) -> dict[str, Any]:
         {key.lower(): value for key, value in part.items()}
         for part in (named if isinstance(named, list) else [named])
     ]
-    if any(part.get('classes') != first.get('classes') for part in others):
+    classes, *of_others = [tuple(part.get('classes') or ()) for part in (first, *others)]
+    if any(names != classes for names in of_others):
         return {key: value for key, value in meta.items() if key != 'dataset_meta'}
     return {**meta, 'dataset_meta': first}
 

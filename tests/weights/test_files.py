@@ -11,6 +11,7 @@ from condconv_det.weights.files import read_checkpoint
         dict(dataset_meta=dict(CLASSES=('cat', 'dog'), PALETTE=None)),
         dict(dataset_meta=dict(classes=('cat', 'dog'))),
         dict(dataset_meta=[dict(classes=('cat', 'dog'), palette=each) for each in (None, 'coco')]),
+        dict(dataset_meta=[dict(classes=('cat', 'dog')), dict(classes=['cat', 'dog'])]),
     ],
 )
 def test_classes_are_found_under_all_their_names(tmp_path, meta):
