@@ -20,6 +20,7 @@ from condconv_det.layers import Router
 from condconv_det.weights.trained import read_trained
 
 from .images import check_colour
+from .mask_boxes import box_masks
 
 DEMO = Path('work_dirs/demo/condconv/seed0')
 
@@ -77,6 +78,7 @@ class Detector(DetInferencer):
             the image, labels [N], scores [N].
         """
         (sample,) = self(image, return_datasamples=True)['predictions']
+        box_masks(sample)
         return sample
 
     def draw(self, image: np.ndarray, sample: DetDataSample, score_thr: float) -> np.ndarray:

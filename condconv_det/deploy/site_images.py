@@ -22,6 +22,8 @@ from condconv_det.analysis.routing_records import attribute_values
 from condconv_det.data.leaf_datasets import leaf_datasets
 from condconv_det.weights.fit import listing
 
+from .mask_boxes import box_masks
+
 
 def images_by_key(
     cfg: Config, key: str, split: str = 'val', only: Sequence[str] | None = None
@@ -138,6 +140,7 @@ def _found(model: nn.Module, batch: dict[str, Any]) -> list[BaseDataElement]:
     """A network's predictions without masks: those of a data set do not fit into memory."""
     samples = model.test_step(batch)
     for sample in samples:
+        box_masks(sample)
         if 'pred_instances' in sample:
             sample.pred_instances.pop('masks', None)
     return samples

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmdet.apis import inference_detector, init_detector
+from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -135,6 +135,27 @@ def test_a_detector_of_grey_images_is_refused(trained, tmp_path):
         ValueError, match="grey.py: images are read in three channels .*'grayscale'"
     ):
         Detector(tmp_path / 'grey.py', checkpoint)
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """A detector whose network answers with a sample."""
+
+    def build(sample):
+        monkeypatch.setattr(DetInferencer, '__call__', lambda *_, **__: dict(predictions=[sample]))
+        detector = Detector.__new__(Detector)
+        detector.model = torch.nn.Identity()
+        return detector
+
+    return build
+
+
+def test_objects_that_have_masks_alone_get_the_boxes_around_these(image, answering):
+    masks = torch.zeros(1, *image.shape[:2], dtype=torch.bool)
+    masks[:, 10:30, 5:50] = True
+    found = InstanceData(bboxes=torch.zeros(1, 4), masks=masks)  # as of SOLO
+    sample = answering(DetDataSample(pred_instances=found)).detect(image)
+    assert sample.pred_instances.bboxes.tolist() == [[5, 10, 50, 30]]
 
 
 def test_missing_files_are_named(trained, tmp_path):

@@ -308,3 +308,15 @@ def test_masks_of_all_images_are_not_kept():
 
     found = predict(Network(), SimpleNamespace(batches=lambda: [{}, {}]))
     assert [sample.pred_instances.keys() for sample in found] == [['scores'], ['scores']]
+
+
+def test_objects_that_have_masks_alone_are_compared_by_the_boxes_around_these():
+    class Network(nn.Module):
+        def test_step(self, batch):
+            masks = torch.zeros(1, *SIZE, dtype=torch.bool)
+            masks[:, 10:30, 5:50] = True
+            found = InstanceData(bboxes=torch.zeros(1, 4), scores=torch.ones(1), masks=masks)
+            return [DetDataSample(pred_instances=found)]
+
+    (sample,) = predict(Network(), SimpleNamespace(batches=lambda: [{}]))
+    assert sample.pred_instances.bboxes.tolist() == [[5, 10, 50, 30]]
