@@ -76,8 +76,16 @@ class Detector(DetInferencer):
         Returns:
             A sample with `pred_instances`: bboxes [N, 4] as left, top, right, bottom in pixels of
             the image, labels [N], scores [N].
+
+        Raises:
+            ValueError: the network finds no objects, as a panoptic one.
         """
         (sample,) = self(image, return_datasamples=True)['predictions']
+        if 'pred_instances' not in sample:
+            raise ValueError(
+                f'{type(self.model).__name__} finds no objects with boxes: expected a detector, '
+                f'got a network that answers with {", ".join(sample.keys())}'
+            )
         box_masks(sample)
         return sample
 

@@ -8,7 +8,7 @@ import torch
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.deploy.detector import Detector, last_checkpoint
@@ -156,6 +156,12 @@ def test_objects_that_have_masks_alone_get_the_boxes_around_these(image, answeri
     found = InstanceData(bboxes=torch.zeros(1, 4), masks=masks)  # as of SOLO
     sample = answering(DetDataSample(pred_instances=found)).detect(image)
     assert sample.pred_instances.bboxes.tolist() == [[5, 10, 50, 30]]
+
+
+def test_a_network_that_finds_no_objects_is_named(image, answering):
+    panoptic = answering(DetDataSample(pred_panoptic_seg=PixelData()))
+    with pytest.raises(ValueError, match='Identity finds no objects .* pred_panoptic_seg'):
+        panoptic.detect(image)
 
 
 def test_missing_files_are_named(trained, tmp_path):
