@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Iterable
 
-from mmdet.models.losses import SeesawLoss
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
@@ -22,8 +21,6 @@ CLASSIFIER = ('fc.', 'classifier.', 'head.')
 # Layers of boxes, such as `bbox_head.retina_reg` and `bbox_head.reg_convs.0.2`.
 REGRESSION = re.compile(r'(.*[._])?reg(_|\.|$)')
 ROUTER = re.compile(r'(.*\.)?router\.')
-# Axes of one kernel, by the kind of layer.
-KERNEL_AXES = {nn.Conv2d: 4, nn.Conv1d: 3, nn.Linear: 2, nn.Embedding: 2}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -94,39 +91,25 @@ def class_layers(network: nn.Module, state_dict: dict[str, Tensor]) -> list[str]
     """Names of the layers whose shape differs by the number of classes alone.
 
     Such a layer has A outputs for each class, of a module that holds it and has `num_classes`, the
-    background maybe among them, or YOLOv3's box and objectness, `num_attrib` in all, or what
-    SeesawLoss adds. In the checkpoint it has A outputs for each of some other number. One of boxes
-    alone depends on the classes only in a head whose regression is not agnostic of them: else
-    another number of anchors would pass for another one of classes. The layers of PointRend's point
-    head have the classes' scores among their inputs, and losses may keep a number for each class.
+    background maybe among them, or YOLOv3's box and objectness, `num_attrib` in all. In the
+    checkpoint it has A outputs for each of some other number. One of boxes alone depends on the
+    classes only in a head whose regression is not agnostic of them: else another number of anchors
+    would pass for another one of classes.
     """
     names = []
     for name, layer in network.named_modules():
-        if _counts_other_classes(layer, name, state_dict):
-            names.append(name)
         given = state_dict.get(f'{name}.weight')
-        kernel_axes = next((n for kind, n in KERNEL_AXES.items() if isinstance(layer, kind)), 0)
-        if not kernel_axes or given is None:
+        if not isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding) or given is None:
             continue
+        kernel_axes = 4 if isinstance(layer, nn.Conv2d) else 2
         theirs, own = given.shape[-kernel_axes:], layer.weight.shape[-kernel_axes:]
-        counts, agnostic, sees_scores = _classes(network, name)
-        if len(theirs) != len(own) or theirs == own or (agnostic and REGRESSION.match(name)):
+        counts, agnostic = _classes(network, name)
+        if agnostic and REGRESSION.match(name):
             continue
-        known_inputs = theirs[1:] == own[1:] or (sees_scores and theirs[2:] == own[2:])
-        known_outputs = theirs[0] == own[0] or any(
-            own[0] % count == 0 and theirs[0] % (own[0] // count) == 0 for count in counts
-        )
-        if known_inputs and known_outputs:
-            names.append(name)
+        if len(theirs) == len(own) and theirs[0] != own[0] and theirs[1:] == own[1:]:
+            if any(own[0] % count == 0 and theirs[0] % (own[0] // count) == 0 for count in counts):
+                names.append(name)
     return names
-
-
-def _counts_other_classes(loss: nn.Module, name: str, state_dict: dict[str, Tensor]) -> bool:
-    """Whether a loss has a number for each class, as Seesaw and EQL do, and others are given."""
-    if next(loss.parameters(), None) is not None or not hasattr(loss, 'num_classes'):
-        return False
-    own = dict(loss.named_buffers(name))
-    return any(key in state_dict and state_dict[key].shape != own[key].shape for key in own)
 
 
 def listing(names: Iterable[str]) -> str:
@@ -219,22 +202,18 @@ def _added_to_resnet(backbone: nn.Module) -> tuple[str, ...]:
     return tuple(added)
 
 
-def _classes(network: nn.Module, name: str) -> tuple[tuple[int, ...], bool, bool]:
+def _classes(network: nn.Module, name: str) -> tuple[tuple[int, ...], bool]:
     """Of the innermost module around a layer that has a number of classes: how many outputs may be
-    for each place, none without such a module, whether its boxes are the same for all classes, and
-    whether its layers see the classes' scores.
+    for each place, none without such a module, and whether its boxes are the same for all classes.
     """
     while name:
         name = name.rpartition('.')[0]
         part = network.get_submodule(name)
         classes = getattr(part, 'num_classes', None)
         if isinstance(classes, int) and classes > 0:
-            counts = [classes, classes + 1, getattr(part, 'num_attrib', classes)]
-            if isinstance(getattr(part, 'loss_cls', None), SeesawLoss):
-                counts.append(classes + 2)
-            sees_scores = hasattr(part, 'coarse_pred_each_layer')
-            return tuple(counts), getattr(part, 'reg_class_agnostic', True), sees_scores
-    return (), True, False
+            counts = classes, classes + 1, getattr(part, 'num_attrib', classes)
+            return counts, getattr(part, 'reg_class_agnostic', True)
+    return (), True
 
 
 def _prefix_hint(own: Collection[str], theirs: Collection[str]) -> str:

@@ -214,37 +214,6 @@ def test_so_is_a_layer_that_predicts_boxes_and_classes_at_once(load, caplog):
     assert torch.equal(*bridges)
 
 
-def test_so_are_the_layers_and_counts_of_seesaw_loss(load, caplog):
-    few, many = Detector(V1, num_classes=3), Detector(V1)
-    for network, classes in ((few, 3), (many, 80)):
-        head = dict(type='mmdet.Shared2FCBBoxHead', in_channels=2, fc_out_channels=4)
-        loss = dict(type='mmdet.SeesawLoss', num_classes=classes)
-        with DefaultScope.overwrite_default_scope('mmdet'):
-            network.bbox_head = MODELS.build(dict(head, num_classes=classes, loss_cls=loss))
-    many.bbox_head.loss_cls.cum_samples += 7
-    load(few, many)
-    names = ('fc_cls', 'fc_reg', 'loss_cls')
-    assert caplog.text.strip().endswith(', '.join(f'bbox_head.{name}' for name in names))
-    assert not few.bbox_head.loss_cls.cum_samples.any()
-    assert torch.equal(few.bbox_head.shared_fcs[0].weight, many.bbox_head.shared_fcs[0].weight)
-
-
-def test_so_are_the_layers_of_pointrend_that_see_the_classes_scores(load, caplog):
-    few, many = Detector(V1, num_classes=3), Detector(V1)
-    for network, classes in ((few, 3), (many, 80)):
-        head = dict(type='mmdet.MaskPointHead', num_classes=classes, num_fcs=2)
-        with DefaultScope.overwrite_default_scope('mmdet'):
-            network.point_head = MODELS.build(dict(head, in_channels=4, fc_channels=4))
-    before = few.point_head.fcs[1].conv.weight.clone()
-    load(few, many)
-    names = ('fc_logits', 'fcs.0.conv', 'fcs.1.conv')
-    assert caplog.text.strip().endswith(', '.join(f'point_head.{name}' for name in names))
-    assert torch.equal(few.point_head.fcs[1].conv.weight, before)
-    few.point_head.fcs[0].conv = torch.nn.Conv1d(7, 5, 1)
-    with pytest.raises(CheckpointError, match=r'point_head.fcs.0.conv.bias \[4\] \[5\]'):
-        load(few, many)
-
-
 def test_other_networks_keep_mmengines_behaviour(load):
     mmdets = dict(type='mmdet.MobileNetV2', widen_factor=0.25)
     load(Detector(mmdets), Detector(mmdets), drop('backbone.conv2.conv.weight'))
