@@ -13,7 +13,13 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
-from condconv_det.analysis.configs import errors_named, first_dataset, network_of, read_config
+from condconv_det.analysis.configs import (
+    errors_named,
+    first_dataset,
+    network_of,
+    read_config,
+    type_name,
+)
 from condconv_det.analysis.pictures import Visualizer
 from condconv_det.compat.checkpoints import CheckpointError
 from condconv_det.layers import Router
@@ -23,6 +29,7 @@ from .images import check_colour
 from .mask_boxes import box_masks
 
 DEMO = Path('work_dirs/demo/condconv/seed0')
+LOADING = 'LoadImageFromFile'
 
 
 class Detector(DetInferencer):
@@ -57,6 +64,9 @@ class Detector(DetInferencer):
             cfg.test_dataloader.dataset = first_dataset(cfg)
             check_colour(cfg)
             cfg.model = network_of(cfg)
+            for transform in cfg.test_dataloader.dataset.get('pipeline') or ():
+                if type_name(transform['type']) == LOADING:  # mmdet looks for it without a module
+                    transform['type'] = LOADING
             super().__init__(cfg, device=device, show_progress=False)
 
     @property

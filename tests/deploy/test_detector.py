@@ -125,6 +125,16 @@ def test_a_data_preprocessor_may_stand_beside_the_network(trained, image, tmp_pa
     assert torch.equal(found.pred_instances.scores, expected.pred_instances.scores)
 
 
+def test_transforms_may_be_named_with_their_modules(trained, image, tmp_path):
+    config, checkpoint = trained['static']
+    (tmp_path / 'dumped.py').write_text(  # as mmengine writes a config that names them by type
+        config.read_text().replace("'LoadImageFromFile'", "'mmcv.transforms.LoadImageFromFile'")
+    )
+    found = Detector(tmp_path / 'dumped.py', checkpoint, device='cpu').detect(image)
+    expected = Detector(config, checkpoint, device='cpu').detect(image)
+    assert torch.equal(found.pred_instances.scores, expected.pred_instances.scores)
+
+
 def test_a_detector_of_grey_images_is_refused(trained, tmp_path):
     config, checkpoint = trained['static']
     text = config.read_text().replace(
