@@ -29,7 +29,9 @@ def missing_files(cfg: Config, splits: tuple[str, ...], training: bool) -> Itera
     if training:
         for key, part in _parts(cfg.get('model'), 'model'):
             name = part.get('checkpoint')
-            if isinstance(name, str) and part.get('type') == 'Pretrained' and _is_missing(name):
+            kind = part.get('type')
+            is_start = kind == 'Pretrained' or getattr(kind, '__name__', '') == 'PretrainedInit'
+            if isinstance(name, str) and is_start and _is_missing(name):
                 key = f'{key}.checkpoint'
                 yield f'checkpoint {name} ({key}) does not exist' + _how_to_train(cfg, key)
     for split in splits:

@@ -24,6 +24,7 @@ OF_EXPERTS = {
     if parameter.kind is parameter.KEYWORD_ONLY
 }
 NEED_EXPERTS = ('RoutingHook', 'CondConvOptimWrapperConstructor')
+PRETRAINED = ('Pretrained', 'PretrainedInit')  # its names as a text and as a class
 HOOKS_OF = ('custom_hooks', 'default_hooks')
 
 
@@ -78,7 +79,7 @@ def _static(node: Any, model: nn.Module, path: tuple[str, ...]) -> Any:
         return node
     if _is_routed_layer(node):
         return _static_layer(node, _module_at(model, path))
-    if type_name(node.get('type')) == 'Pretrained' and _has_experts(node['checkpoint']):
+    if type_name(node.get('type')) in PRETRAINED and _has_experts(node['checkpoint']):
         return None  # no static layer could start from it
     kept = {
         key: _static(value, model, (*path, key)) for key, value in node.items() if key != 'cond_cfg'

@@ -1,4 +1,6 @@
+import pytest
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
 
 from condconv_det.compat.missing_files import missing_files
 
@@ -49,8 +51,9 @@ def test_what_the_run_does_not_read_or_is_elsewhere_is_not_looked_for():
     assert said(model=start, load_from='https://here/no.pth') == []
 
 
-def test_checkpoints_are_named_with_the_commands_that_make_them():
-    start = dict(init_cfg=dict(type='Pretrained', checkpoint='no.pth'))
+@pytest.mark.parametrize('kind', ['Pretrained', PretrainedInit])
+def test_checkpoints_are_named_with_the_commands_that_make_them(kind):
+    start = dict(init_cfg=dict(type=kind, checkpoint='no.pth'))
     assert said(load_from='no.pth') == ['checkpoint no.pth does not exist']
     assert said(model=dict(neck=start), trained_by=['train']) == [
         'checkpoint no.pth (model.neck.init_cfg.checkpoint) does not exist'
