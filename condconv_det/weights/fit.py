@@ -20,6 +20,9 @@ CAFFE_BIAS = 'conv1.bias'
 CLASSIFIER = ('fc.', 'classifier.', 'head.')
 # Layers of boxes, such as `bbox_head.retina_reg` and `bbox_head.reg_convs.0.2`.
 REGRESSION = re.compile(r'(.*[._])?reg(_|\.|$)')
+# Parts, of AutoAssign, PointRend and Seesaw loss, all of whose weights may depend on the number of
+# classes, and a weight that has an entry for each class.
+OF_CLASSES = dict(CenterPrior='mean', MaskPointHead='fc_logits.bias', SeesawLoss='cum_samples')
 ROUTER = re.compile(r'(.*\.)?router\.')
 
 
@@ -91,14 +94,18 @@ def class_layers(network: nn.Module, state_dict: dict[str, Tensor]) -> list[str]
     """Names of the layers whose shape differs by the number of classes alone.
 
     Such a layer has A outputs for each class, of a module that holds it and has `num_classes`, the
-    background maybe among them, or YOLOv3's box and objectness, `num_attrib` in all. In the
-    checkpoint it has A outputs for each of some other number. One of boxes alone depends on the
-    classes only in a head whose regression is not agnostic of them: else another number of anchors
-    would pass for another one of classes.
+    background maybe among them, or SeesawLoss's two of objectness, or YOLOv3's box and objectness,
+    `num_attrib` in all. In the checkpoint it has A outputs for each of some other number. One of
+    boxes alone depends on the classes only in a head whose regression is not agnostic of them: else
+    another number of anchors would pass for another one of classes. `OF_CLASSES` are other parts
+    that depend on them.
     """
     names = []
     for name, layer in network.named_modules():
-        given = state_dict.get(f'{name}.weight')
+        leaf = OF_CLASSES.get(type(layer).__name__)
+        given = state_dict.get(f'{name}.{leaf or "weight"}')
+        if leaf and given is not None and len(given) != len(layer.state_dict()[leaf]):
+            names.append(name)
         if not isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding) or given is None:
             continue
         kernel_axes = 4 if isinstance(layer, nn.Conv2d) else 2
@@ -212,6 +219,9 @@ def _classes(network: nn.Module, name: str) -> tuple[tuple[int, ...], bool]:
         classes = getattr(part, 'num_classes', None)
         if isinstance(classes, int) and classes > 0:
             counts = classes, classes + 1, getattr(part, 'num_attrib', classes)
+            loss = getattr(part, 'loss_cls', None)
+            if getattr(loss, 'custom_cls_channels', False):  # SeesawLoss
+                counts += (loss.get_cls_channels(classes),)
             return counts, getattr(part, 'reg_class_agnostic', True)
     return (), True
 

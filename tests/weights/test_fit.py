@@ -5,6 +5,8 @@ import logging
 import pytest
 import torch
 from mmcv.cnn import ConvModule
+from mmdet.models.dense_heads.autoassign_head import CenterPrior
+from mmdet.models.roi_heads.mask_heads import MaskPointHead
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
@@ -212,6 +214,34 @@ def test_so_is_a_layer_that_predicts_boxes_and_classes_at_once(load, caplog):
     assert torch.equal(few.bbox_head.convs_pred[0].weight, before)
     bridges = [network.bbox_head.convs_bridge[0].conv.weight for network in (few, many)]
     assert torch.equal(*bridges)
+
+
+PARTS_OF_CLASSES = [  # of AutoAssign and of PointRend
+    (CenterPrior, {}),
+    (MaskPointHead, dict(num_fcs=2, in_channels=4, fc_channels=4)),
+]
+
+
+@pytest.mark.parametrize('kind, options', PARTS_OF_CLASSES)
+def test_so_are_parts_all_of_whose_weights_depend_on_them(load, caplog, kind, options):
+    few, many = Detector(V1, num_classes=3), Detector(V1)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        few.part, many.part = kind(num_classes=3, **options), kind(num_classes=80, **options)
+    before = {name: value.clone() for name, value in few.part.state_dict().items()}
+    load(few, many)
+    assert 'not loaded into bbox_head.cls.conv, part' in caplog.text
+    assert all(torch.equal(few.part.state_dict()[name], before[name]) for name in before)
+
+
+def test_so_is_a_layer_with_as_many_outputs_as_its_loss_asks_for(load, caplog):
+    few, many = Detector(V1, num_classes=3), Detector(V1)
+    for network, classes in ((few, 3), (many, 80)):
+        head = dict(type='mmdet.BBoxHead', num_classes=classes, in_channels=4, roi_feat_size=1)
+        loss = dict(type='SeesawLoss', num_classes=classes)
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            network.bbox_head = MODELS.build(dict(head, loss_cls=loss))
+    load(few, many)
+    assert 'not loaded into bbox_head.fc_cls, bbox_head.fc_reg, bbox_head.loss_cls' in caplog.text
 
 
 def test_other_networks_keep_mmengines_behaviour(load):
