@@ -9,7 +9,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 from torch import nn
 
-from condconv_det.layers import CondConv2d, CondLinear
+from condconv_det.layers import Experts
 from condconv_det.layers.expert_fans import has_expert_axis
 
 # Whose step does not grow with the gradient.
@@ -102,7 +102,7 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         layers = {
             id(parameter): layer
             for layer in module.modules()
-            if isinstance(layer, CondConv2d | CondLinear)
+            if isinstance(layer, Experts)
             for parameter in layer.parameters()  # pruned or normalised, experts have other names
         }
         for group in experts:

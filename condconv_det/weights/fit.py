@@ -20,9 +20,14 @@ CAFFE_BIAS = 'conv1.bias'
 CLASSIFIER = ('fc.', 'classifier.', 'head.')
 # Layers of boxes, such as `bbox_head.retina_reg` and `bbox_head.reg_convs.0.2`.
 REGRESSION = re.compile(r'(.*[._])?reg(_|\.|$)')
-# Parts, of AutoAssign, PointRend and Seesaw loss, all of whose weights may depend on the number of
-# classes, and a weight that has an entry for each class.
-OF_CLASSES = dict(CenterPrior='mean', MaskPointHead='fc_logits.bias', SeesawLoss='cum_samples')
+# Parts of AutoAssign, PointRend, Seesaw and EQL loss, all of whose weights may depend on the number
+# of classes, and a weight that has an entry for each class.
+OF_CLASSES = dict(
+    CenterPrior='mean',
+    MaskPointHead='fc_logits.bias',
+    SeesawLoss='cum_samples',
+    EQLV2Loss='pos_grad',
+)
 ROUTER = re.compile(r'(.*\.)?router\.')
 
 

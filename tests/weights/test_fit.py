@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.dense_heads.autoassign_head import CenterPrior
+from mmdet.models.losses import EQLV2Loss
 from mmdet.models.roi_heads.mask_heads import MaskPointHead
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
@@ -216,8 +217,9 @@ def test_so_is_a_layer_that_predicts_boxes_and_classes_at_once(load, caplog):
     assert torch.equal(*bridges)
 
 
-PARTS_OF_CLASSES = [  # of AutoAssign and of PointRend
+PARTS_OF_CLASSES = [  # of AutoAssign, of a loss and of PointRend
     (CenterPrior, {}),
+    (EQLV2Loss, {}),
     (MaskPointHead, dict(num_fcs=2, in_channels=4, fc_channels=4)),
 ]
 
