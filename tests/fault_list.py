@@ -162,8 +162,10 @@ TEXT = r"""
 -         return sample
 +         return sample
 @ analysis/classes.py | dropped step | data sets in a wrapper are not checked
-- for part in leaf_datasets(dataset):
-+ for part in (dataset,):
+-     for part in leaf_datasets(dataset):
+-         _check_categories(part, classes)
++     for part in (dataset,):
++         _check_categories(part, classes)
 @ engine/dataset_check_hook.py | wrong default | the validation set is checked as for training
 - self._check_set(runner, dataset, evaluated=True)
 + self._check_set(runner, dataset, evaluated=False)

@@ -57,18 +57,21 @@ def check_classes(model: nn.Module, dataset: Dataset) -> None:
             has things, parts of the data set name other classes, an annotation file lacks some of
             them or has them in another order, or class folders have another order.
     """
+    if finds_words(model):
+        for part in leaf_datasets(dataset):  # each may have classes of its own
+            _check_categories(part, part.metainfo.get('classes') or ())
+        return
     classes = named_classes(dataset)
     # of MOT's ground truth, in MMDetection's own configs for detectors of pedestrians
     if not classes or classes == MOTChallengeDataset.METAINFO['classes']:
         return
     things = next(leaf_datasets(dataset)).metainfo.get('thing_classes', classes)
     counts = len(classes), len({*things} & {*classes})
-    words = finds_words(model)
     for name, module in model.named_modules():
         # one-stage `bbox_head`, two-stage `roi_head.bbox_head`, cascades `roi_head.bbox_head.0`,
         # classifiers `head`
         is_head = {'bbox_head', 'head'} & {*name.split('.')} and hasattr(module, 'num_classes')
-        if is_head and not words and module.num_classes not in counts:
+        if is_head and module.num_classes not in counts:
             raise ValueError(
                 f'{type(module).__name__} has num_classes={module.num_classes}, but the data set '
                 f'names {len(classes)} classes: {", ".join(classes)}'
@@ -88,7 +91,7 @@ def check_classes(model: nn.Module, dataset: Dataset) -> None:
 def _check_categories(dataset: Dataset, classes: Sequence[str]) -> None:
     """Compares the categories that a data set took from its COCO json with the config's classes."""
     taken = getattr(dataset, 'cat_ids', None)
-    if taken is None:
+    if taken is None or not classes:
         return
     if len(taken) != len(classes):
         raise ValueError(_difference(dataset.ann_file, classes))

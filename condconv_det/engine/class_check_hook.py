@@ -55,7 +55,9 @@ class ClassCheckHook(Hook):
             meta = with_dataset_meta(loaded.get('meta') or {}).get('dataset_meta')
         else:  # an exported file in the place of a network says it itself
             path, meta = getattr(network, 'file', None), getattr(network, 'dataset_meta', None)
-        trained = () if finds_words(network) else (meta or {}).get('classes') or ()
+        if finds_words(network):
+            return
+        trained = (meta or {}).get('classes') or ()
         for number, names in enumerate(zip(trained, named_classes(dataset))):
             if names[0] != names[1]:
                 raise CheckpointError(

@@ -105,6 +105,15 @@ def test_heads_that_find_words_count_no_classes():
     check_classes(model, data)
 
 
+def test_their_classes_are_those_of_each_file_in_its_order(coco):
+    model = network(256)
+    model.language_model = nn.Module()
+    several = ConcatDataset([coco('cat', 'dog'), coco('cow', classes=('cow',))])
+    check_classes(model, several)
+    with pytest.raises(ValueError, match="json has .* class 0 is 'dog' there and 'cat' here"):
+        check_classes(model, ConcatDataset([several.datasets[1], coco('dog', 'cat')]))
+
+
 def test_detectors_of_pedestrians_are_validated_on_mot():
     """As by mmdet's configs, whose validation set names all kinds of MOT's ground truth."""
     model, data = network_and_data(1, MOTChallengeDataset.METAINFO['classes'], found=1)

@@ -138,6 +138,10 @@ def test_detectors_that_find_words_are_tested_on_other_classes():
     model.bbox_head.num_classes = 256
     hook, runner = checked(model, of(model), classes=('cow', 'cat', 'horse'))
     hook.before_test(runner)
+    hook, runner = checked(model, of(model))
+    parts = [SimpleNamespace(metainfo=dict(classes=(name,))) for name in ('cow', 'cat')]
+    runner.test_dataloader.dataset = SimpleNamespace(datasets=parts)  # as ODinW's
+    hook.before_test(runner)
 
 
 def test_one_is_compared_with_the_classes_of_parts_that_differ_in_colours():
