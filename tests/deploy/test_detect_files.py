@@ -61,6 +61,16 @@ def test_goes_on_past_a_picture_that_its_format_does_not_hold(detector, images, 
     assert failures.keys() == {wide} and '70000x4' in failures[wide]
 
 
+def test_an_image_that_the_pipeline_does_not_take_is_named(detector, images, tmp_path, monkeypatch):
+    (resize,) = (step for step in detector.pipeline.transforms if hasattr(step, 'keep_ratio'))
+    monkeypatch.setattr(resize, 'keep_ratio', True)  # which leaves no row of such an image
+    wide = images[0].with_name('wide.png')
+    cv2.imwrite(str(wide), np.zeros((1, 3000, 3), np.uint8))
+    written, failures = detect_files(detector, [wide, images[0]], tmp_path / 'out')
+    assert written == [tmp_path / 'out/a.png'] and failures.keys() == {wide}
+    assert failures[wide].startswith(f'image {wide}: OpenCV') and '\n' not in failures[wide]
+
+
 def test_images_are_never_written_over(detector, images):
     before = images[0].read_bytes()
     with pytest.raises(ValueError, match='a.png would be written over an image'):
