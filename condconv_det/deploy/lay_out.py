@@ -42,16 +42,17 @@ class MixedKernel:
     constant: ir.Value
 
 
-def lay_out_kernels(model: ir.Model) -> ir.Model:
+def lay_out_kernels(model: ir.Model) -> ir.Model | None:
     """A network of one image that mixes its kernels as ONNX Runtime lays them out on this CPU.
 
-    The result is for ONNX Runtime alone, and for CPUs with the same `channels_per_block`.
+    The result is for ONNX Runtime alone, and for CPUs with the same `channels_per_block`; None if
+    the network mixes no kernel, as where all experts run on small maps.
 
     Args:
         model: its kernels are constant, or products of routing weights and experts.
 
     Raises:
-        ValueError: it mixes no kernel, or the runtime lays out none on this CPU.
+        ValueError: the runtime lays out no kernel on this CPU.
     """
     if channels_per_block() == 1:
         raise ValueError('ONNX Runtime lays out no kernels on this CPU: leave them as they are')
@@ -59,7 +60,7 @@ def lay_out_kernels(model: ir.Model) -> ir.Model:
     outputs = len(model.graph.outputs)
     mixed = _take_out_mixing(model)
     if not mixed:
-        raise ValueError('the network mixes no kernels: there are none to lay out')
+        return None
 
     marks = [np.full_like(kernel.experts[0], MARK + i) for i, kernel in enumerate(mixed)]
     network = _with_constants(model, mixed, marks)

@@ -140,8 +140,11 @@ def write_export(
             from . import lay_out
 
             say('laying out the kernels')
-            program.model = lay_out.lay_out_kernels(program.model)
-            about['channels_per_block'] = lay_out.channels_per_block()
+            if (laid_out := lay_out.lay_out_kernels(program.model)) is None:
+                say('no kernels are mixed, so it is a plain file')
+            else:
+                program.model = laid_out
+                about['channels_per_block'] = lay_out.channels_per_block()
         say('writing the file')
         program.model.metadata_props[METADATA] = json.dumps(about)
         program.save(path, external_data=False)

@@ -169,6 +169,19 @@ def test_where_no_experts_are_left_the_file_is_a_plain_one(
     assert 'channels_per_block' not in open_onnx(out).about  # any CPU's
 
 
+def test_where_all_experts_run_on_small_maps_the_file_is_a_plain_one(
+    small_cfg, save_trained, run_tool, tmp_path, capsys
+):
+    if channels_per_block() == 1:
+        pytest.skip('ONNX Runtime lays out no kernels on this CPU')
+    cfg = small_cfg('SSD, static')
+    cfg.model.bbox_head.cond_cfg = dict(num_experts=2)
+    saved = save_trained(build_model(cfg), cfg, tmp_path)
+    run_tool('export.py', *saved, '--format', 'onnx-cpu', '--size', '16x16')
+    assert 'no kernels are mixed, so it is a plain file' in capsys.readouterr().out
+    assert 'channels_per_block' not in open_onnx(tmp_path / 'trained-cpu.onnx').about  # any CPU's
+
+
 def test_experts_are_merged_by_images_of_the_size_that_the_file_takes(
     small_detector, small_cfg, images, tmp_path, monkeypatch
 ):
