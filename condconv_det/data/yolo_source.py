@@ -83,15 +83,15 @@ def read_yolo_source(
     return records
 
 
-def _in_test_folders(index: ImageIndex, lists: dict[Path, str], files: list[Path]) -> list[Path]:
+def _in_test_folders(index: ImageIndex, lists: dict[Path, str], files: list[Path]) -> set[Path]:
     """Images of folders called `test` that are in no list, if some of them have boxes."""
-    found = [
+    found = {
         image
         for image in index.paths
         if image not in lists and split_in(image.parent / '-') == 'test'
-    ]
-    boxed = {index.of_stem(path) for path in files if has_labels(path)}
-    return [] if boxed.isdisjoint(found) else found
+    }
+    boxed = any(index.of_stem(path) in found and has_labels(path) for path in files)
+    return found if boxed else set()
 
 
 def _checked_names(root: Path, classes: Sequence[str] | None, in_use: dict[int, Path]) -> list[str]:
