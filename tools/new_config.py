@@ -206,6 +206,9 @@ def _notes(done: 'Prepared') -> Iterator[str]:
     without = [name for name in done.classes if measured[name] and not done.boxes['train'][name]]
     if without:
         yield f'train has no box of {", ".join(without)}, which cannot be learned and counts as 0'
+    if done.background:
+        images = counted(done.background, 'image')
+        yield f'train has {images} without boxes, which its random crops leave out'
     for split in ('val', 'test'):
         without = [name for name in done.classes if not done.boxes[split][name]]
         if without:

@@ -88,7 +88,9 @@ KINDS = {
     'image file missing': Kind('error', 'warning', 'not loaded', _WITH_BOXES),
     'image file broken': Kind('error', 'warning', 'not loaded', _WITH_BOXES),
     'image size differs': Kind('error', 'error', 'boxes lie elsewhere', _WITH_BOXES),
-    'image without boxes': Kind('note', 'note', 'trained on as background, unless filtered'),
+    'image without boxes': Kind(
+        'note', 'note', 'trained on as background, unless filter_cfg or RandomCrop leaves it out'
+    ),
     'category without boxes': Kind('note', 'note', 'never learned'),
     'category ids with holes': Kind('note', 'note', 'none: labels are numbered through'),
 }

@@ -35,6 +35,7 @@ class Prepared(NamedTuple):
         alike: images that stay with others, see `groups_of`.
         leaks: those of val and test that stay with one of another split all the same, for the
             source has it so.
+        background: training images without a box.
         faults: what is wrong with the source, and what became of it.
     """
 
@@ -48,6 +49,7 @@ class Prepared(NamedTuple):
     kept_splits: tuple[str, ...]
     alike: int
     leaks: int
+    background: int
     faults: list[Fault]
 
 
@@ -119,7 +121,8 @@ def prepare(
                 'that is no crowd; `--resplit` deals out all images anew; images that nobody '
                 'labelled must be elsewhere, for they would count as background'
             )
-    sides = _sides(by_split['train'])
+    train = by_split['train']
+    sides = _sides(train)
     if not len(sides):
         raise ValueError('no box of the training images may be learned: all are crowds or ignored')
     num_groups = Counter(groups.tolist())
@@ -134,6 +137,7 @@ def prepare(
         kept_splits=kept_splits(own),
         alike=sum(num_groups[group] > 1 for group in groups.tolist()),
         leaks=_count_leaks(groups, split_of),
+        background=len(train['images']) - len({a['image_id'] for a in train['annotations']}),
         faults=source.faults + _split_faults(root, own, records),
     )
 

@@ -39,6 +39,9 @@ def test_what_is_written_is_whole_and_alike_images_are_together(source, tmp_path
         found = check_coco(data).faults + check_images(data, done.images).faults
         assert [fault for fault in found if level(fault, True) != 'note'] == []
         assert sum(done.boxes[split].values()) == len(data['annotations'])
+        if split == 'train':
+            with_boxes = {annotation['image_id'] for annotation in data['annotations']}
+            assert done.background == len(data['images']) - len(with_boxes) > 0
         numbers = {int(name.removeprefix('photos/')[:-4]) for name in names(data)}
         assert numbers == {(number + 10) % 20 for number in numbers}
     assert len(set.union(*map(names, written.values()))) == 20

@@ -33,6 +33,7 @@ def prepared(folder, sides, num_images=77, classes=('cat', 'dog')):
         kept_splits=(),
         alike=0,
         leaks=0,
+        background=0,
         faults=[],
     )
 

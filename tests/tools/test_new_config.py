@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from condconv_det.data.shapes import make_shapes
 from condconv_det.study.twins import DETECTORS, PLACES
@@ -154,6 +154,23 @@ def test_a_class_to_measure_that_train_does_not_have_is_noted(make, shapes):
         'note: val has no box of emu, which its mAP leaves out',
         'note: test has no box of dog, which its mAP leaves out',
     ]
+
+
+def test_training_images_without_boxes_which_the_crops_leave_out_are_noted(make, shapes):
+    path = shapes / 'annotations' / 'train.json'
+    data = json.loads(path.read_text())
+    data['annotations'] = [box for box in data['annotations'] if box['image_id'] % 2]
+    path.write_text(json.dumps(data))
+    _, out, _ = make(shapes, '--out', 'mine', '--weights', 'none')
+    written = json.loads(Path('mine/annotations/train.json').read_text())
+    without = len(written['images']) - len({box['image_id'] for box in written['annotations']})
+    note = f'note: train has {without} images without boxes, which its random crops leave out\n'
+    assert without > 1 and note in out
+    static = Config.fromfile(commands(out)[0][1])
+    init_default_scope('mmdet')
+    dataset = DATASETS.build(static.train_dataloader.dataset)
+    drawn = [dataset[number]['data_samples'].gt_instances for number in range(len(dataset))]
+    assert len(drawn) == len(written['images']) and all(map(len, drawn))
 
 
 def write_backbone(path, detector):
