@@ -33,11 +33,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from condconv_det.analysis import image_size, measure_config, read_config
+    from condconv_det.analysis.configs import errors_named
 
     try:
         cfg = read_config(args.config, args.cfg_options)
         height, width = (args.shape * 2)[:2] if args.shape else image_size(cfg)
-        cost = measure_config(cfg, (height, width))
+        with errors_named(f'config {args.config} at {height}x{width}'):
+            cost = measure_config(cfg, (height, width))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')
     print(f'{args.config} at {height}x{width}')

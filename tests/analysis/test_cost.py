@@ -135,18 +135,6 @@ def test_a_network_that_looks_at_values_is_counted_too(monkeypatch):
     assert len(calls) == 2
 
 
-def test_a_network_that_cannot_take_the_size_is_named(monkeypatch):
-    monkeypatch.setattr(cost, 'FakeTensorMode', lambda **_: nullcontext())
-    monkeypatch.setattr(MODELS, 'build', lambda cfg: nn.Conv2d(3, 4, 9))
-    monkeypatch.setattr(
-        nn.Conv2d, 'forward', lambda self, x, **_: self._conv_forward(x, self.weight, None)
-    )
-    with pytest.raises(
-        ValueError, match='config None at 5x8: RuntimeError: .* Kernel size: .9 x 9'
-    ):
-        measure_config(Config(dict(model=dict())), (5, 8))
-
-
 def test_each_region_is_mixed_for_and_routed():
     layer = CondConv2d(4, 6, 1, num_experts=2)
     regions = 10

@@ -6,6 +6,8 @@ CONFIG = (
     Path(__file__).parents[2] / 'configs/ssd/ssd300_mobilenet-v1-0.5-condconv-e8_8xb128-20k_coco.py'
 )
 
+STATIC = CONFIG.with_name(CONFIG.name.replace('-condconv-e8', ''))
+
 
 def test_prints_parameters_and_multiply_adds_without_a_data_set(run_tool, capsys):
     run_tool('get_flops.py', CONFIG, '--cfg-options', 'model.bbox_head.num_classes=90')
@@ -43,6 +45,10 @@ def test_an_impossible_shape_is_named(run_tool, capsys, shape):
         (['nowhere.py'], 'error: config nowhere.py does not exist'),
         ([CONFIG, '--cfg-options', 'param_scheduler.9.end=1'], 'error: config .*: KeyError: .*9'),
         ([CONFIG, '--cfg-options', 'model.backbone.type=A'], 'error: config .*: KeyError: .A is'),
+        (
+            [STATIC, '--shape', '99', '--cfg-options', 'model.backbone.widen_factor=0.25'],
+            'error: config .* at 99x99: RuntimeError: .* to have 512 channels',
+        ),
         ([CONFIG, '--cfg-options', 'test_dataloader=None'], 'error: .* has no test_dataloader'),
         (
             [CONFIG, '--cfg-options', 'test_dataloader.dataset.pipeline=None'],
