@@ -25,8 +25,8 @@ class RoutingHook(Hook):
     processes the first logs what it saw.
 
     A training that counts iterations in place of epochs logs before each validation. Routers that
-    do not answer once for each image, as those of heads that see regions and of semi-supervised
-    detectors, are left out, with one warning.
+    do not answer once for each image, as those of heads that see regions, are left out, with one
+    warning.
 
     Args:
         num_iters: of the epoch's last ones that are looked at, at least 1.
