@@ -26,6 +26,10 @@ from .write import SUFFIXES, Say, check_environment, check_format, write_export
 TOLERANCES = (0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01, 0.005)
 MOST_IMAGES = 200  # that experts are merged by
 OPEN_BATCHES = (1, 2, 5)  # that a file for any batch is tried with
+TIES = (
+    '; scores that are nearly equal, as those of a detector that was hardly trained, may suppress '
+    'each other the other way round: train it longer, or leave out --nms'
+)
 
 
 class ExportError(RuntimeError):
@@ -140,7 +144,7 @@ def export_detector(
                 raise ExportError(
                     f'{out} is not written: for {row.batch} {row.kind} images it differs from '
                     f'PyTorch by {row.pixels:.2g} pixels and {row.score:.2g} of a score; allowed '
-                    'are 0.5 and 0.001'
+                    f'are 0.5 and 0.001{TIES if with_nms else ""}'
                 )
     return Export(out, comparisons, merged)
 
