@@ -78,7 +78,7 @@ def test_a_folder_in_the_source_has_no_link_to_itself(shapes, tmp_path):
 def test_mmdet_reads_what_is_written(shapes, tmp_path):
     select_images(shapes, tmp_path / 'out', 'domain', ['fog', 'night'], 4, 0)
     pipeline = [
-        dict(type='mmdet.LoadImageFromFile'),
+        dict(type='LoadImageFromFile'),
         dict(type='mmdet.LoadAnnotations', with_bbox=True),
     ]
     dataset = CocoDataset(
