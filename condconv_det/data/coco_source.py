@@ -21,8 +21,9 @@ _OTHER_TASKS = ('captions_', 'panoptic_', 'person_keypoints_', 'stuff_')
 def coco_files(root: Path) -> tuple[list[Path], list[Exception]]:
     """The jsons of a folder that are COCO's for boxes, and why others cannot be read."""
     files, unread = [], []
-    others = _of_other_tasks(root)
-    for path in visible_files(root, '*.json'):
+    paths = visible_files(root, '*.json')
+    others = _of_other_tasks(paths)
+    for path in paths:
         if path in others:
             continue
         try:
@@ -35,9 +36,8 @@ def coco_files(root: Path) -> tuple[list[Path], list[Exception]]:
     return files, unread
 
 
-def _of_other_tasks(root: Path) -> list[Path]:
-    """The jsons for keypoints, captions and the like that lie beside `instances_*`."""
-    paths = visible_files(root, '*.json')
+def _of_other_tasks(paths: list[Path]) -> list[Path]:
+    """Of jsons, those for keypoints, captions and the like that lie beside `instances_*`."""
     folders = {path.parent for path in paths if path.name.startswith('instances_')}
     return [path for path in paths if path.name.startswith(_OTHER_TASKS) and path.parent in folders]
 
@@ -103,7 +103,7 @@ def read_coco_source(
                 records.annotations.append({**annotation, **numbers})
     unnamed = [image for image in index.paths if image not in named]
     if root.is_dir():
-        others = [path.relative_to(root) for path in _of_other_tasks(root)]
+        others = [path.relative_to(root) for path in _of_other_tasks(visible_files(root, '*.json'))]
         name_left_out('json of another task', 'json', others, root, faults)
         name_left_out('image in no json', 'image', unnamed, root, faults)
     return records
