@@ -1,5 +1,7 @@
 """Boxes of another form than COCO's [x, y, width, height] in pixels, told by all of a file."""
 
+import math
+import re
 from typing import Any
 
 from pycocotools import mask
@@ -7,6 +9,8 @@ from pycocotools import mask
 LIMIT = 1e15  # for ids and coordinates: a float still holds every integer below
 _FEW = 3  # fewer boxes tell no form
 _NEARLY_ALL = 0.95
+# five bits a letter, below P where a number ends; beyond another end pycocotools reads on
+_RLE_TEXT = re.compile('([P-o]{0,6}[0-O])*')
 _ROUNDING = 0.01  # parts of an image by which a box may cross its border
 
 Entry = dict[str, Any]
@@ -40,15 +44,21 @@ def box_around(segmentation: Any) -> list[float] | None:
 
 
 def _box_around_mask(rle: Entry) -> list[float] | None:
-    try:
-        height, width = rle['size']
-        if not (height > 0 and width > 0):  # at which pycocotools ends the process
-            return None
-        if isinstance(rle['counts'], list):
-            rle = mask.frPyObjects(rle, height, width)
-        return mask.toBbox(rle).tolist()
-    except (KeyError, TypeError, ValueError, OverflowError):
+    # pycocotools checks nothing, and crashes
+    size, counts = rle.get('size'), rle.get('counts')
+    if not (isinstance(size, list) and len(size) == 2 and all(_is_count(side, 1) for side in size)):
         return None
+    if isinstance(counts, list):
+        if not (all(map(_is_count, counts)) and 0 < sum(counts) <= math.prod(size)):
+            return None
+        rle = mask.frPyObjects(rle, *size)
+    elif not (isinstance(counts, str) and _RLE_TEXT.fullmatch(counts)):
+        return None
+    return mask.toBbox(rle).tolist()
+
+
+def _is_count(value: Any, least: int = 0) -> bool:
+    return type(value) is int and value >= least
 
 
 def are_parts(boxes: list[list[float]]) -> bool:

@@ -145,10 +145,14 @@ CASES = [
         ('box not numeric', annotation(bbox=..., segmentation=rle), None)
         for rle in (
             dict(counts='P6', size=[0, 60]),
+            dict(counts='P6', size=[40, 60, 3]),
             dict(counts='P6', size=None),
+            dict(counts='6P', size=[40, 60]),  # its last number goes on
+            dict(counts='6é', size=[40, 60]),
             dict(counts=None, size=[40, 60]),
             dict(counts=['x'], size=[40, 60]),
             dict(counts=[-1], size=[40, 60]),
+            dict(counts=[2401], size=[40, 60]),
             dict(size=[40, 60]),
         )
     ),
