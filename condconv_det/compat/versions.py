@@ -32,7 +32,7 @@ TESTED = {
     'openvino': Tested('2026.4.1', '2026.4.1', 'openvino'),
     'timm': Tested('1.0.31', '1.0.31', 'test'),
 }
-# in the place of mmdet and mmengine; see docs/reliability.md
+# in the place of mmdet and mmengine; see docs/measured/reliability.md
 FORKS = {
     'mmdet': ('onedl-mmdetection', Tested('3.5.1', '3.5.1')),
     'mmengine': ('onedl-mmengine', Tested('0.10.12', '0.10.12')),
