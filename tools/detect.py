@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
         '--out-dir', type=Path, default=Path('work_dirs/detect'), help='(%(default)s)'
     )
     parser.add_argument(
-        '--score-thr', type=score, default=0.3, help='lowest score of a box (%(default)s)'
+        '--score-thr', type=score, default=0.3, help='boxes score more than this (%(default)s)'
     )
     parser.add_argument('--device', help='such as cpu or cuda:0; default: a GPU if there is one')
     args = parser.parse_args()
