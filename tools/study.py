@@ -67,8 +67,9 @@ def main() -> None:
     args = parse_args()
     import torch
 
+    from condconv_det.compat.missing_files import missing_files
     from condconv_det.study.equal_cost import fit_costs
-    from condconv_det.study.plan import Study
+    from condconv_det.study.plan import SPLITS, Study
     from condconv_det.study.report import write_report
     from condconv_det.study.runs import plan_runs, write_configs
     from condconv_det.study.trainings import Trainings
@@ -77,6 +78,9 @@ def main() -> None:
     say = partial(print, file=sys.stdout, flush=True)
     try:
         study = Study.fromfile(args.study)
+        for arm in study.arms.values():
+            if missing := next(missing_files(arm.cfg, ('train', *SPLITS), training=True), None):
+                raise FileNotFoundError(f'arm {arm.name!r}: {missing}')
         args.out.mkdir(parents=True, exist_ok=True)
         threads = args.threads or max(1, torch.get_num_threads() // args.jobs)
         trainings = Trainings(TOOLS, args.out, args.jobs, threads, say)  # writes only alone

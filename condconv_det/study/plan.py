@@ -295,7 +295,7 @@ def _check_comparable(path: Path, arms: dict[str, Arm]) -> None:
 
     files = {arm.annotations(split): (arm, split) for arm in arms.values() for split in SPLITS}
     for file, (arm, split) in files.items():
-        if Path(file).is_file():  # else the training names it
+        if Path(file).is_file():  # else tools/study.py names it
             with errors_named(file):
                 arm.groups(split)
 

@@ -187,9 +187,8 @@ def test_it_trains_tests_and_compares_and_goes_on_where_it_ended(run_study, caps
 
 
 def test_of_a_study_where_all_fails_only_the_files_that_are_there_are_named(run_study, capsys):
-    arms = (
-        f"arms = dict(static=dict(config={str(STATIC)!r}, cfg_options={{'load_from': 'no.pth'}}))"
-    )
+    options = "{**small, 'train_dataloader.dataset.data_prefix.img': 'nowhere'}"
+    arms = f'arms = dict(static=dict(config={str(STATIC)!r}, cfg_options={options}))'
     Path('study.py').write_text(STUDY[: STUDY.index('arms')].replace('(0, 1)', '(0,)') + arms)
     assert run_study() == ['train static seed0', 'exit: error: failed: static seed 0']
     *_, last = capsys.readouterr().out.strip().splitlines()
@@ -203,6 +202,13 @@ def test_bad_arguments_are_named_before_anything_is_trained(run_study, capsys):
     Path('study.py').write_text(STUDY.replace("start_from='static'", "start_from='statik'"))
     (error,) = run_study()
     assert "start_from must lead to an arm that starts on its own, got {'e8': 'statik'}" in error
+    Path('study.py').write_text(STUDY.replace('small = {', "small = {'load_from': 'no.pth', "))
+    (error,) = run_study()
+    assert error == "exit: error: arm 'static': checkpoint no.pth does not exist"
+    Path('study.py').write_text(STUDY)
+    Path('data/shapes/annotations/train.json').unlink()
+    (error,) = run_study()
+    assert "arm 'static': annotation file data/shapes/annotations/train.json" in error
     Path('lacking.py').write_text("custom_imports = dict(imports=['no_such_module'])")
     Path('study.py').write_text(STUDY.replace(str(STATIC), 'lacking.py'))
     (error,) = run_study()
