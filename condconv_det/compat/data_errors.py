@@ -52,7 +52,7 @@ MALFORMED = (ValueError, KeyError, TypeError, AssertionError, AttributeError, Ov
 @cache
 def _named(plain_coco: type) -> type:
     class NamedCOCO(plain_coco):
-        """pycocotools' COCO, whose errors name the file.
+        """pycocotools' COCO, which knows its file, and whose errors name it.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -60,6 +60,7 @@ def _named(plain_coco: type) -> type:
         """
 
         def __init__(self, annotation_file: str | None = None) -> None:
+            self.annotation_file = annotation_file
             try:
                 super().__init__(annotation_file)
             except MALFORMED as error:

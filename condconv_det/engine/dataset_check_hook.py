@@ -7,6 +7,7 @@ from typing import Any
 
 from mmdet.datasets import CocoDataset
 from mmengine.dist import broadcast_object_list
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -29,11 +30,14 @@ class DatasetCheckHook(Hook):
     MMDetection leaves out without a word. Of several processes the first checks, and all stop. Sets
     of other formats, and files that are not on this machine, are passed over.
 
+    Before training, validation and test it also stops if an evaluator's COCO json is of other
+    images than the data set's: detections would be measured by the boxes of others.
+
     Args:
         max_images: headers to read of each set, evenly spread; 0 reads none.
 
     Raises:
-        AnnotationError: before training; it names the first faults, and the command that names all.
+        AnnotationError: it names the first faults, and the command that names all, or both files.
     """
 
     def __init__(self, max_images: int = 1000) -> None:
@@ -47,6 +51,12 @@ class DatasetCheckHook(Hook):
         if error[0] is not None:
             raise AnnotationError(error[0])
 
+    def before_val(self, runner: Runner) -> None:
+        _check_evaluator(runner.val_loop.evaluator, runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        _check_evaluator(runner.test_loop.evaluator, runner.test_dataloader.dataset)
+
     def _check(self, runner: Runner) -> str | None:
         """The message to stop with."""
         try:
@@ -55,6 +65,7 @@ class DatasetCheckHook(Hook):
             if runner.val_loop is not None:
                 for dataset in leaf_datasets(runner.val_dataloader.dataset):
                     self._check_set(runner, dataset, evaluated=True)
+                _check_evaluator(runner.val_loop.evaluator, runner.val_dataloader.dataset)
         except (AnnotationError, OSError, ValueError) as error:
             return str(error)  # the other processes wait for it
         return None
@@ -85,6 +96,31 @@ class DatasetCheckHook(Hook):
             runner.logger.warning(
                 f'{dataset.ann_file}: mmdet leaves out or misjudges '
                 f'{_name_first(by_level["warning"])}\n`{command}` names all'
+            )
+
+
+def _check_evaluator(evaluator: Evaluator, dataset: Any) -> None:
+    first, *others = leaf_datasets(dataset)
+    if others or not (reads_coco(type(first)) and Path(first.ann_file).is_file()):
+        return
+    for metric in evaluator.metrics:
+        coco = getattr(metric, '_coco_api', None)  # of mmdet's CocoMetric
+        file = getattr(coco, 'annotation_file', None)
+        if file is None or metric.format_only or not Path(file).is_file():
+            continue
+        # without an ann_file the metric writes one of the data set's boxes
+        if str(file).endswith('.gt.json') or Path(file).samefile(first.ann_file):
+            continue
+        images, boxes = [], []
+        for data in (read_coco(first.ann_file), coco.dataset):
+            images.append({image['id']: Path(image['file_name']).name for image in data['images']})
+            boxes.append(
+                {(a['image_id'], *(a.get('bbox') or ())) for a in data.get('annotations') or ()}
+            )
+        if images[0] != images[1] or (all(boxes) and boxes[0].isdisjoint(boxes[1])):
+            raise AnnotationError(
+                f'the evaluator measures by the boxes of {file}, but the data set is '
+                f'{first.ann_file}, of other images: name one file as ann_file of both'
             )
 
 

@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmengine.evaluator import Evaluator
 
 from condconv_det.compat.data_errors import AnnotationError
 from condconv_det.data.shapes import CLASSES, make_shapes
@@ -29,13 +31,16 @@ def dataset(root, split='train', **kwargs):
     )
 
 
-def runner(train, val=None):
+def runner(train, val=None, *metrics):
+    loop = SimpleNamespace(evaluator=Evaluator(metrics))
     return SimpleNamespace(
         rank=0,
         logger=logging.getLogger('test'),
         train_dataloader=SimpleNamespace(dataset=train),
-        val_loop=val and object(),
+        val_loop=val and loop,
         val_dataloader=SimpleNamespace(dataset=val),
+        test_loop=loop,
+        test_dataloader=SimpleNamespace(dataset=val),
     )
 
 
@@ -139,6 +144,32 @@ def test_images_alone_need_no_list_of_annotations_where_none_are_filtered(root):
 def test_sets_of_other_formats_are_passed_over():
     other = SimpleNamespace(ann_file=__file__, metainfo={})
     DatasetCheckHook().before_train(runner(other))
+
+
+@pytest.mark.parametrize('stage', ['train', 'val', 'test'])
+def test_detections_are_not_measured_by_the_boxes_of_other_images(root, stage):
+    def measure(path, **kwargs):
+        metric = CocoMetric(str(path), **kwargs)
+        by = runner(dataset(root), dataset(root, 'val'), CocoMetric(), metric)
+        getattr(DatasetCheckHook(), f'before_{stage}')(by)
+
+    files = root / 'annotations'
+    copy = files / 'copy.json'
+    copy.write_bytes((files / 'val.json').read_bytes())
+    measure(files / 'val.json')
+    measure(copy)
+    own = files / 'results.gt.json'  # as the metric writes it, without names
+    own.write_bytes((files / 'train.json').read_bytes())
+    measure(own)
+    # of the same names
+    measure(files / 'train.json', format_only=True, outfile_prefix='results')
+    with pytest.raises(AnnotationError, match='boxes of .*train.json, but the data set .*val.json'):
+        measure(files / 'train.json')
+    data = json.loads(copy.read_text())
+    data['images'][0]['file_name'] = 'another.jpg'
+    copy.write_text(json.dumps(data))
+    with pytest.raises(AnnotationError, match='boxes of .*copy.json, but the data set .*val.json'):
+        measure(copy)
 
 
 def test_an_argument_out_of_range_is_named():
