@@ -31,6 +31,11 @@ ARM_KEYS = (
     'start_from',
 )
 CHECKPOINT = dict(save_last=True, save_begin=0, filename_tmpl=None, out_dir=None)
+# at what time hooks change the training, counted from its start or from its end
+TIMES = {
+    'epochs': ('switch_epoch', 'num_last_epochs', 'begin_epoch'),
+    'iterations': ('begin_iter',),
+}
 COSTS = ('multiply_adds', 'seconds_per_image')
 
 
@@ -351,7 +356,9 @@ def _read_arm(
         raise FileNotFoundError(f'{label}: its config {config} does not exist')
     with errors_named(label):
         cfg = load_config(config)
-        cfg.merge_from_dict(schedule_options(cfg, length, unit))
+        options = schedule_options(cfg, length, unit)
+        planned = cfg.train_cfg[MAX_KEYS[unit]]
+        cfg.merge_from_dict(options)
         cfg.merge_from_dict(arm.get('cfg_options', {}))
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
         # what a study keeps: two checkpoints to resume from, while one is being written
@@ -365,6 +372,13 @@ def _read_arm(
             f'{label}: every training has {length} {unit}, got {cfg.train_cfg[MAX_KEYS[unit]]} by '
             f'cfg_options; an arm that starts from another one trains longer'
         )
+    for index, hook in enumerate(cfg.custom_hooks if length != planned else ()):
+        for key in TIMES[unit]:
+            if hook.get(key, 0) >= length:
+                raise ValueError(
+                    f'{label}: {type_name(hook.type)} changes the training at no time within '
+                    f'{length} {unit}; set custom_hooks.{index}.{key}, got {hook[key]}'
+                )
     if cfg.get('visualizer'):  # else mmengine's own, which has it
         backends = cfg.visualizer.get('vis_backends') or []
         if not any(type_name(backend.type) == 'LocalVisBackend' for backend in backends):

@@ -279,6 +279,20 @@ def test_the_studies_that_come_with_the_package_are_whole():
             ValueError,
             "arm 'static': every training has 3 epochs, got 9 by cfg_options",
         ),
+        *(
+            (
+                dict(
+                    arms=f'dict(static=dict({STATIC}, custom_hooks=[dict(type="{kind}", {key}=3)]))'
+                ),
+                ValueError,
+                f'{kind} changes .* at no time within 3 epochs; set custom_hooks.5.{key}, got 3',
+            )
+            for kind, key in [
+                ('PipelineSwitchHook', 'switch_epoch'),
+                ('YOLOXModeSwitchHook', 'num_last_epochs'),
+                ('EMAHook', 'begin_epoch'),
+            ]
+        ),
         (
             dict(
                 arms=f"""dict(
