@@ -9,6 +9,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 from torch import nn
 
+from condconv_det.analysis.configs import type_name
 from condconv_det.layers import Experts
 from condconv_det.layers.expert_fans import has_expert_axis
 
@@ -58,8 +59,7 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             self._check_matched()
 
     def _check_matched(self) -> None:
-        kind = self.optimizer_cfg['type']
-        self.kind = kind if isinstance(kind, str) else kind.__name__
+        self.kind = type_name(self.optimizer_cfg['type'])
         if self.kind not in ('SGD', *ADAM_KIND):
             raise ValueError(
                 f"paramwise_cfg.expert_lr_mult='matched' knows SGD, {', '.join(ADAM_KIND)}, got "

@@ -81,6 +81,8 @@ def test_unmatched_they_do_not(optimizer):
         (dict(type='SGD', lr=0.1), (0.2, 0.1), (0.0, 0.0)),
         (dict(type='AdamW', lr=0.1), (0.1, 0.05), (0.01, 0.02)),
         (dict(type='RMSprop', lr=0.1), (0.1, 0.05), (0.0, 0.0)),
+        # as MMEngine writes the class of a config
+        (dict(type='torch.optim.adamw.AdamW', lr=0.1), (0.1, 0.05), (0.01, 0.02)),
     ],
 )
 def test_each_layer_is_matched_by_its_own_experts_and_activation(optimizer, rates, decays):
