@@ -41,7 +41,8 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         ValueError: `expert_lr_mult` is neither above 0 nor 'matched', the optimizer has no `lr` or
-            is none that can be matched, or the network has no experts that train.
+            is none that can be matched, the network has no experts that train, or of the
+            `custom_keys` one for routers yields to a longer one.
     """
 
     def _validate_cfg(self) -> None:
@@ -90,8 +91,11 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
     ) -> None:
         super().add_params(params, module, prefix, **kwargs)
-        if prefix or 'expert_lr_mult' not in self.paramwise_cfg:
+        if prefix:
             return  # a part of the network; the whole comes last
+        self._check_router_keys(module)
+        if 'expert_lr_mult' not in self.paramwise_cfg:
+            return
         experts = [group for group in params if has_expert_axis(group['params'][0])]
         if not experts:
             raise ValueError(
@@ -110,6 +114,18 @@ class CondConvOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if mult == 'matched':
                 rate = self._match(group, layers[id(group['params'][0])])
             group['lr'] = group.get('lr', self.base_lr) * rate
+
+    def _check_router_keys(self, network: nn.Module) -> None:
+        for name, parameter in network.named_parameters():
+            keys = [key for key in self.paramwise_cfg.get('custom_keys', {}) if key in f'.{name}']
+            taken_by = max(sorted(keys), key=len, default='')  # as mmengine decides it
+            of_router = [key for key in keys if 'router' in key]
+            if parameter.requires_grad and of_router and taken_by not in of_router:
+                raise ValueError(
+                    f'paramwise_cfg.custom_keys: {of_router[0]!r} does not reach {name}, for '
+                    f'{taken_by!r} comes first; give a longer key for routers, such as '
+                    "'.router.fc.'"
+                )
 
     def _match(self, group: dict, layer: nn.Module) -> float:
         """Sets decay and `eps` of a layer's experts; returns what multiplies their rate."""

@@ -76,6 +76,16 @@ def test_without_the_option_it_is_mmengines():
     assert {group['lr'] for group in groups.values()} == {0.1}
 
 
+def test_a_key_for_routers_does_not_yield_to_a_longer_one():
+    model = nn.ModuleDict(dict(backbone=network()))
+    keys = dict(router=dict(lr_mult=0.1), backbone=dict(lr_mult=0.5))
+    with pytest.raises(ValueError, match="'router' does not reach backbone.2.router.fc.weight, fo"):
+        build(model, custom_keys=keys)
+    groups = build(model, custom_keys={**keys, '.router.fc.': dict(lr_mult=0.1)})
+    rates = {name: round(group['lr'], 6) for name, group in groups.items()}
+    assert (rates['backbone.2.router.fc.bias'], rates['backbone.0.weight']) == (0.01, 0.05)
+
+
 @pytest.mark.parametrize(
     'model, options, says',
     [
