@@ -85,7 +85,13 @@ def _names_in_yaml(path: Path) -> Any:
 
 
 def _names_in_lines(path: Path) -> list[str] | None:
-    return read_lines(path) or None
+    names = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    if '' in names:
+        raise ValueError(
+            f'{path}: line {names.index("") + 1} is blank, and lines number the classes: name it, '
+            'or take it out if labels do not count it'
+        )
+    return names or None
 
 
 def _in_order(names: Any, path: Path) -> list[str]:

@@ -79,7 +79,7 @@ def test_labels_that_are_not_utf_8_make_an_image_unusable(files):
         ('data.yaml', 'train: images\nnames: [cat, dog]'),
         ('deep/mine.yml', 'names: {1: dog, 0: cat}'),
         ('classes.txt', 'cat\ndog\n'),
-        ('obj.names', '\ufeffcat\n\ndog'),
+        ('obj.names', '\ufeffcat \r\ndog\n\n'),
     ],
 )
 def test_classes_are_found_where_tools_write_them(files, name, text):
@@ -130,6 +130,12 @@ def test_a_list_of_names_that_is_not_utf_8_is_named(files):
 def test_names_that_make_no_sense_are_refused(files, text, says):
     files.write('data.yaml', text)
     with pytest.raises(ValueError, match=says):
+        read_names(files.root, [])
+
+
+def test_a_blank_line_among_names_is_not_passed_over(files):
+    files.write('classes.txt', 'cat\n\ndog\nbird\n')
+    with pytest.raises(ValueError, match='classes.txt: line 2 is blank, and lines number the cl'):
         read_names(files.root, [])
 
 
