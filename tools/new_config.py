@@ -196,6 +196,8 @@ def _report_faults(faults: list[Fault], path: Path) -> str:
 
 def _notes(done: 'Prepared') -> Iterator[str]:
     """What is no fault, but may not be what is meant."""
+    from condconv_det.study import sizing
+
     spellings: dict[str, list[str]] = {}
     for name in done.classes:
         spellings.setdefault(name.casefold(), []).append(name)
@@ -209,6 +211,13 @@ def _notes(done: 'Prepared') -> Iterator[str]:
     if done.background:
         images = counted(done.background, 'image')
         yield f'train has {images} without boxes, which its random crops leave out'
+    tiny = sizing.part_below_a_cell(done.sides)
+    if tiny > sizing.SMALLEST:
+        yield (
+            f'{tiny:.0%} of the boxes in train are below {sizing.BACKBONE_STRIDES[0]} pixels, a '
+            f'cell of the finest map, at the {sizing.INPUT_SIZE} that images are resized to: cut '
+            'these into parts'
+        )
     for split in ('val', 'test'):
         without = [name for name in done.classes if not done.boxes[split][name]]
         if without:

@@ -86,8 +86,21 @@ def place_anchors(sides: ndarray) -> Anchors:
     Args:
         sides: of boxes, as parts of their image's width and height, [N, 2].
     """
-    pixels = INPUT_SIZE * np.sqrt(sides.prod(1))
-    smallest, largest = np.quantile(pixels, [SMALLEST, LARGEST]).tolist()
+    smallest, largest = np.quantile(_pixels(sides), [SMALLEST, LARGEST]).tolist()
     first = 16 if smallest >= 3 * 16 else 8 if smallest >= 12 else 4
     strides = [stride for stride in (*BACKBONE_STRIDES, 64) if stride >= first]
     return Anchors((*strides, *[128] * (0.6 * largest >= 128)), smallest, largest)
+
+
+def part_below_a_cell(sides: ndarray) -> float:
+    """The part of boxes that are smaller than a cell of the finest map.
+
+    Args:
+        sides: as in `place_anchors`.
+    """
+    return float((_pixels(sides) < BACKBONE_STRIDES[0]).mean())
+
+
+def _pixels(sides: ndarray) -> ndarray:
+    """Sides of squares of the boxes' areas, [N]."""
+    return INPUT_SIZE * np.sqrt(sides.prod(1))

@@ -173,6 +173,20 @@ def test_training_images_without_boxes_which_the_crops_leave_out_are_noted(make,
     assert len(drawn) == len(written['images']) and all(map(len, drawn))
 
 
+def test_boxes_that_are_tiny_at_the_training_size_are_noted(make, tmp_path):
+    make_shapes(tmp_path / 'large', dict(train=12), size=256)
+    path = tmp_path / 'large' / 'annotations' / 'train.json'
+    data = json.loads(path.read_text())
+    for box in data['annotations']:
+        box.update(bbox=[*box['bbox'][:2], 3, 3], area=9)
+    path.write_text(json.dumps(data))
+    _, out, _ = make(tmp_path / 'large', '--out', tmp_path / 'mine', '--weights', 'none')
+    note = (
+        'note: 100% of the boxes in train are below 4 pixels, a cell of the finest map, at the 300'
+    )
+    assert note in out
+
+
 def write_backbone(path, detector):
     cfg = Config.fromfile(CONFIGS / 'shapes' / DETECTORS[detector].drawn)
     init_default_scope('mmdet')
