@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
+from mmdet.models import SemiBaseDetector
 from mmdet.models.roi_heads import BaseRoIHead
 from numpy import ndarray
 from torch import Tensor, nn
@@ -83,6 +84,12 @@ def kernel_spread(model: nn.Module, weights: Mapping[str, ndarray]) -> dict[str,
 def check_freezable(model: nn.Module) -> None:
     """Raises ValueError, which says why, if a model's routing cannot be frozen."""
     name = type(model).__name__
+    if isinstance(model, SemiBaseDetector):
+        raise ValueError(
+            f'{name} is a teacher and a student, and one alone answers: freeze that, by a config '
+            "whose model is the detector, and the weights of its name without 'teacher.' or "
+            "'student.'"
+        )
     routers = RoutingRecorder(model).routers  # says that the model is static
     check_unmerged(model)
     hierarchical = [layer for layer, router in routers.items() if router.hierarchical]

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmdet.models import SemiBaseDetector
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -228,6 +229,14 @@ def test_batch_norms_of_a_frozen_network_fold(settle):
 EVEN = torch.full((3,), 0.5)
 
 
+def teacher_and_student():
+    backbone = dict(type='CondConvMobileNetV1', widen_factor=0.25, cond_cfg=E3)
+    head = dict(type='RetinaHead', num_classes=2, in_channels=256, stacked_convs=0)
+    detector = dict(type='RetinaNet', backbone=backbone, neck=None, bbox_head=head)
+    init_default_scope('mmdet')
+    return SemiBaseDetector(detector, semi_train_cfg=dict(freeze_teacher=True))
+
+
 @pytest.mark.parametrize(
     'build, routing, says',
     [
@@ -236,6 +245,11 @@ EVEN = torch.full((3,), 0.5)
         (conv, dict(router=EVEN, neck=EVEN), 'it lacks none, and there is no neck'),
         (conv, dict(router=EVEN[:2]), r'routing of router must be \[E\] = \[3\] finite weights'),
         (conv, dict(router=EVEN / 0), r'must be .* finite weights, got tensor\(\[inf'),
+        (
+            teacher_and_student,
+            {},
+            'SemiBaseDetector is a teacher and a student, and one alone answers: freeze that',
+        ),
         (
             lambda: nn.Sequential(conv(), conv(routing=dict(hierarchical=True))),
             {'0': EVEN, '1': EVEN},
