@@ -124,7 +124,7 @@ def build_network(
     """Builds a config's detector or classifier, an image for it, and what `forward` takes beside.
 
     Args:
-        cfg: the config; it is not changed.
+        cfg: the config, which is not changed; of a teacher and a student one is built.
         size: height and width of the image, which is padded as the network's data preprocessor
             does; None is the config's test size.
 
@@ -132,11 +132,9 @@ def build_network(
         The network, zeros [1, 3, H, W], and the other arguments.
     """
     shape = size or image_size(cfg)
+    cfg = _of_one_detector(cfg)
     model = build_model(cfg)
-    preprocessor = getattr(model, 'data_preprocessor', None)
-    # that of a semi-supervised detector is in one of several branches
-    preprocessor = getattr(preprocessor, 'data_preprocessor', preprocessor)
-    divisor = getattr(preprocessor, 'pad_size_divisor', 1)
+    divisor = getattr(getattr(model, 'data_preprocessor', None), 'pad_size_divisor', 1)
     padded = tuple(-(-side // divisor) * divisor for side in shape)
     inputs = dict(mode='tensor')
     if cfg.get('default_scope', 'mmdet') == 'mmdet':
@@ -164,7 +162,7 @@ def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
     Args:
         cfg, size: as in `build_network`.
     """
-    cfg = copy.deepcopy(cfg)
+    cfg = _of_one_detector(cfg)
     test_cfg = cfg.model.get('test_cfg') or {}
     # how many boxes of an untrained network overlap, or score enough, is chance
     if 'nms' in (test_cfg.get('rpn') or {}):
@@ -184,3 +182,13 @@ def measure_config(cfg: Config, size: tuple[int, int] | None = None) -> Cost:
         except RuntimeError:  # it looks at values, as deformable attention does
             model, image, inputs = build_network(cfg, size)
     return measure_cost(model, image, **inputs)
+
+
+def _of_one_detector(cfg: Config) -> Config:
+    """A copy, for a semi-supervised detector with one in the place of teacher and student."""
+    cfg = copy.deepcopy(cfg)
+    if 'semi_test_cfg' in cfg.model:
+        detector = cfg.model.detector
+        detector.setdefault('data_preprocessor', cfg.model.data_preprocessor.data_preprocessor)
+        cfg.model = detector
+    return cfg

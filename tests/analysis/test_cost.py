@@ -6,7 +6,7 @@ import torch
 from mmcv.cnn import ConvModule
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
 from mmdet.datasets.transforms import Resize
-from mmdet.models import DetDataPreprocessor, MultiBranchDataPreprocessor
+from mmdet.models import DetDataPreprocessor
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
@@ -71,21 +71,31 @@ def test_the_size_of_images_is_height_and_width():
         image_size(config(dict(type='RandomCenterCropPad', crop_size=None)))
 
 
-@pytest.mark.parametrize('branches', [False, True])
-def test_an_image_is_padded_as_the_network_gets_it(branches, monkeypatch):
+def test_an_image_is_padded_as_the_network_gets_it(monkeypatch):
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
             self.data_preprocessor = DetDataPreprocessor(pad_size_divisor=32)
-            if branches:
-                own = dict(type='DetDataPreprocessor', pad_size_divisor=32)
-                self.data_preprocessor = MultiBranchDataPreprocessor(own)
 
     monkeypatch.setattr(MODELS, 'build', lambda cfg: Network())
     _, image, inputs = cost.build_network(Config(dict(model=dict())), (300, 64))
     assert image.shape == (1, 3, 320, 64)
     (sample,) = inputs['data_samples']
     assert (sample.img_shape, sample.batch_input_shape) == ((300, 64), (320, 64))
+
+
+def test_of_teacher_and_student_one_is_counted():
+    cfg = Config.fromfile(CONFIGS / 'shapes' / 'ssd128_mobilenet-v1-0.5_1xb8-5e_shapes.py')
+    alone = measure_config(cfg)
+    own = dict(cfg.model.pop('data_preprocessor'), pad_size_divisor=32)
+    cfg.model = dict(
+        type='SemiBaseDetector',
+        detector=cfg.model,
+        data_preprocessor=dict(type='MultiBranchDataPreprocessor', data_preprocessor=own),
+        semi_train_cfg=dict(freeze_teacher=True),
+        semi_test_cfg=dict(predict_on='teacher'),
+    )
+    assert measure_config(cfg, (100, 100)) == alone
 
 
 def test_the_size_is_that_of_the_first_data_set_in_its_wrappers():
