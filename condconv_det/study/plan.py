@@ -372,6 +372,11 @@ def _read_arm(
             f'{label}: every training has {length} {unit}, got {cfg.train_cfg[MAX_KEYS[unit]]} by '
             f'cfg_options; an arm that starts from another one trains longer'
         )
+    if any(type_name(hook.type) == 'EarlyStoppingHook' for hook in cfg.custom_hooks):
+        raise ValueError(
+            f'{label}: every training has {length} {unit}, but its EarlyStoppingHook may end one '
+            'before; leave that out of custom_hooks'
+        )
     for index, hook in enumerate(cfg.custom_hooks if length != planned else ()):
         for key in TIMES[unit]:
             if hook.get(key, 0) >= length:

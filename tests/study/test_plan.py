@@ -279,6 +279,13 @@ def test_the_studies_that_come_with_the_package_are_whole():
             ValueError,
             "arm 'static': every training has 3 epochs, got 9 by cfg_options",
         ),
+        (
+            dict(
+                arms=f'dict(static=dict({STATIC}, custom_hooks=[dict(type="EarlyStoppingHook")]))'
+            ),
+            ValueError,
+            "arm 'static': every training has 3 epochs, but its EarlyStoppingHook may end one",
+        ),
         *(
             (
                 dict(
