@@ -106,7 +106,8 @@ def class_layers(network: nn.Module, state_dict: dict[str, Tensor]) -> list[str]
     that depend on them.
     """
     names = []
-    for name, layer in network.named_modules():
+    # a layer that several stages share, as Deformable DETR's, is in the file under each name
+    for name, layer in network.named_modules(remove_duplicate=False):
         leaf = OF_CLASSES.get(type(layer).__name__)
         given = state_dict.get(f'{name}.{leaf or "weight"}')
         if leaf and given is not None and len(given) != len(layer.state_dict()[leaf]):

@@ -11,6 +11,7 @@ from mmdet.models.roi_heads.mask_heads import MaskPointHead
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
+from torch import nn
 
 from condconv_det.compat.checkpoints import CheckpointError
 
@@ -233,6 +234,14 @@ def test_so_are_parts_all_of_whose_weights_depend_on_them(load, caplog, kind, op
     load(few, many)
     assert 'not loaded into bbox_head.cls.conv, part' in caplog.text
     assert all(torch.equal(few.part.state_dict()[name], before[name]) for name in before)
+
+
+def test_so_is_a_layer_that_is_there_under_several_names(load, caplog):
+    few, many = Detector(V1, num_classes=3), Detector(V1)
+    for network in (few, many):  # as of the decoder's layers of Deformable DETR
+        network.bbox_head.branches = nn.ModuleList([network.bbox_head.cls] * 2)
+    load(few, many)
+    assert 'bbox_head.branches.0.conv, bbox_head.branches.1.conv, bbox_head.cls' in caplog.text
 
 
 def test_so_is_a_layer_with_as_many_outputs_as_its_loss_asks_for(load, caplog):
