@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstanceSegmentor
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
@@ -51,13 +52,17 @@ def agreement(samples: Sequence[BaseDataElement], others: Sequence[BaseDataEleme
 def raw_maps(model: nn.Module, batch: Mapping[str, Any]) -> list[Tensor]:
     """What the head answers, before any decoding; of a two-stage detector, the first stage's.
 
-    Where a first stage answers nothing of its own, as that of Sparse R-CNN, it is what it gets.
+    Where a first stage answers nothing of its own, as that of Sparse R-CNN, it is what it gets. Of
+    CondInst and YOLACT, whose masks hang on what is found, it is the head of boxes.
     """
     data = model.data_preprocessor(batch, False)
     if getattr(model, 'with_rpn', False):
         features = model.extract_feat(data['inputs'])
         has_answer = type(model.rpn_head).forward is not nn.Module.forward
         return list(_tensors(model.rpn_head(features) if has_answer else features))
+    if isinstance(model, SingleStageInstanceSegmentor) and model.with_bbox:
+        # mode 'tensor' computes losses, for which it needs labels
+        return list(_tensors(model.bbox_head(model.extract_feat(data['inputs']))))
     return list(_tensors(model(data['inputs'], data['data_samples'], mode='tensor')))
 
 

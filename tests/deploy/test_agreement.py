@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmdet.models.dense_heads import EmbeddingRPNHead
+from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstanceSegmentor
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from mmpretrain.structures import DataSample
@@ -111,4 +112,18 @@ def test_of_a_first_stage_that_answers_nothing_what_it_gets_counts():
         extract_feat = staticmethod(lambda images: (images, 2 * images))
 
     maps = raw_maps(TwoStages(), torch.ones(1, 1))
+    assert [level.item() for level in maps] == [1, 2]
+
+
+def test_of_a_detector_whose_masks_hang_on_what_is_found_the_boxes_count():
+    class CondInst(SingleStageInstanceSegmentor):
+        def __init__(self):
+            nn.Module.__init__(self)
+            self.bbox_head, self.mask_head = nn.Identity(), nn.Identity()
+            self.data_preprocessor = lambda batch, training: dict(inputs=batch)
+
+        def extract_feat(self, images):
+            return images, 2 * images
+
+    maps = raw_maps(CondInst(), torch.ones(1, 1))
     assert [level.item() for level in maps] == [1, 2]
