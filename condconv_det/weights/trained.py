@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmdet.models.dense_heads import AnchorFreeHead
 from torch import Tensor, nn
 
 from condconv_det.compat.checkpoints import CheckpointError
@@ -17,7 +18,8 @@ def read_trained(network: nn.Module, path: Path | str) -> tuple[dict[str, Tensor
 
     Static kernels, which load into experts to be trained on, are refused: routers that nobody
     trained tell nothing. Buffers that the network has and does not save, as the means of pixels in
-    older files of MMDetection, are left out.
+    older files of MMDetection, are left out, and names that FCOS and its like have changed are
+    those of this day.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -27,6 +29,9 @@ def read_trained(network: nn.Module, path: Path | str) -> tuple[dict[str, Tensor
     weights, meta = read_checkpoint(Path(path))
     unsaved = {name for name, _ in network.named_buffers()} - network.state_dict().keys()
     weights = {name: value for name, value in weights.items() if name not in unsaved}
+    for name, head in network.named_modules():
+        if isinstance(head, AnchorFreeHead):  # changes names of older files, such as fcos_cls
+            head._load_from_state_dict(weights, f'{name}.', {}, False, [], [], [])
     check_own(network, weights, path)
     return weights, meta
 

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from mmdet.models.dense_heads import FCOSHead
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from condconv_det import CondConv2d
@@ -38,4 +40,15 @@ def test_buffers_that_are_not_saved_any_more_are_left_out(tmp_path):
     own.register_buffer('mean', torch.zeros(3), persistent=False)
     weights = own.state_dict()
     torch.save(dict(weights, mean=torch.ones(3)), tmp_path / 'older.pth')
+    assert read_trained(own, tmp_path / 'older.pth')[0].keys() == weights.keys()
+
+
+def test_names_that_older_files_of_fcos_have_are_known(tmp_path):
+    own = network()
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        own.bbox_head = FCOSHead(num_classes=2, in_channels=4, feat_channels=4, norm_cfg=None)
+    weights = own.state_dict()
+    older = {name.replace('.conv_', '.fcos_'): value for name, value in weights.items()}
+    torch.save(older, tmp_path / 'older.pth')
+    assert 'bbox_head.fcos_cls.weight' in older
     assert read_trained(own, tmp_path / 'older.pth')[0].keys() == weights.keys()
