@@ -30,8 +30,8 @@ class DatasetCheckHook(Hook):
     MMDetection leaves out without a word. Of several processes the first checks, and all stop. Sets
     of other formats, and files that are not on this machine, are passed over.
 
-    Before training, validation and test it also stops if an evaluator's COCO json is of other
-    images than the data set's: detections would be measured by the boxes of others.
+    Before training, validation and test it also stops if an evaluator's COCO json lacks images of
+    the data set's, or has other boxes: detections would be measured by those of other images.
 
     Args:
         max_images: headers to read of each set, evenly spread; 0 reads none.
@@ -111,17 +111,22 @@ def _check_evaluator(evaluator: Evaluator, dataset: Any) -> None:
         # without an ann_file the metric writes one of the data set's boxes
         if str(file).endswith('.gt.json') or Path(file).samefile(first.ann_file):
             continue
-        images, boxes = [], []
-        for data in (read_coco(first.ann_file), coco.dataset):
-            images.append({image['id']: Path(image['file_name']).name for image in data['images']})
-            boxes.append(
-                {(a['image_id'], *(a.get('bbox') or ())) for a in data.get('annotations') or ()}
-            )
-        if images[0] != images[1] or (all(boxes) and boxes[0].isdisjoint(boxes[1])):
+        ours, theirs = read_coco(first.ann_file), coco.dataset
+        of_others = not _image_names(ours).items() <= _image_names(theirs).items()
+        if of_others or (_boxes(ours) and _boxes(theirs) and not _boxes(ours) & _boxes(theirs)):
             raise AnnotationError(
                 f'the evaluator measures by the boxes of {file}, but the data set is '
                 f'{first.ann_file}, of other images: name one file as ann_file of both'
             )
+
+
+def _image_names(data: dict) -> dict[Any, str]:
+    return {image['id']: Path(image['file_name']).name for image in data['images']}
+
+
+def _boxes(data: dict) -> set[tuple]:
+    """Each with its image, since splits may name and number their images alike."""
+    return {(a['image_id'], *(a.get('bbox') or ())) for a in data.get('annotations') or ()}
 
 
 def reads_coco(cls: type) -> bool:

@@ -166,6 +166,9 @@ def test_detections_are_not_measured_by_the_boxes_of_other_images(root, stage):
     with pytest.raises(AnnotationError, match='boxes of .*train.json, but the data set .*val.json'):
         measure(files / 'train.json')
     data = json.loads(copy.read_text())
+    data['images'].append(dict(data['images'][0], id=len(data['images']) + 1, file_name='more.jpg'))
+    copy.write_text(json.dumps(data))
+    measure(copy)  # of more images
     data['images'][0]['file_name'] = 'another.jpg'
     copy.write_text(json.dumps(data))
     with pytest.raises(AnnotationError, match='boxes of .*copy.json, but the data set .*val.json'):
