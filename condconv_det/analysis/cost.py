@@ -60,16 +60,21 @@ def measure_cost(model: nn.Module, image: Tensor, **forward_kwargs) -> Cost:
     routed = [layer for layer in model.modules() if isinstance(layer, Experts | Router)]
     hooks = [layer.register_forward_hook(count) for layer in routed]
     was_training = model.training
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     uncounted = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
     if hasattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu'):  # torch 2.2 or later
         uncounted[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = _attention_flops
     counter = FlopCounterMode(display=False, custom_mapping=uncounted)
     model.eval()
+    # the counter looks for gradients of a part of a parameter, such as Deformable DETR's queries
+    model.requires_grad_(False)
     try:
         with counter, torch.no_grad():
             model(image, **forward_kwargs)
     finally:
         model.train(was_training)
+        for parameter in trained:
+            parameter.requires_grad_()
         for hook in hooks:
             hook.remove()
     return Cost(

@@ -50,6 +50,21 @@ def test_attention_counts_as_its_two_products():
     assert measure_cost(Attention(), torch.zeros(1, 16, 5, 10)).multiply_adds == 2 * 16 * 50**2
 
 
+def test_a_part_of_a_parameter_may_be_what_a_layer_gets():
+    class Queries(nn.Module):  # and their positions in one embedding, as of Deformable DETR
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.layer = nn.Embedding(5, 4), nn.Linear(2, 3)
+            self.layer.bias.requires_grad_(False)
+
+        def forward(self, x):
+            return self.layer(self.embedding.weight.split(2, dim=1)[0])
+
+    network = Queries()
+    assert measure_cost(network, torch.zeros(1, 3, 2, 2)).multiply_adds == 5 * 2 * 3
+    assert [parameter.requires_grad for parameter in network.parameters()] == [True, True, False]
+
+
 def test_a_plain_network_has_no_experts_and_keeps_its_mode():
     module = ConvModule(3, 8, 3, stride=2, padding=1, groups=1, norm_cfg=dict(type='BN')).train()
     cost = measure_cost(module, torch.zeros(1, 3, 8, 8))
