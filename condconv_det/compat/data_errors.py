@@ -4,12 +4,16 @@ Needed by mmdet 3.x on pycocotools 2.0 and mmcv 2.x.
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from types import ModuleType
 from typing import Any
 
+from mmengine.fileio import load
+
 from .after_import import after_import
+
+NUM_NAMED = 10  # classes in an error
 
 
 class AnnotationError(ValueError):
@@ -34,6 +38,7 @@ def install() -> None:
 def _mend_data_set(coco: ModuleType) -> None:
     coco.CocoDataset.COCOAPI = _named(coco.COCO)
     coco.CocoDataset.load_data_list = _naming_annotations(coco.CocoDataset.load_data_list)
+    coco.CocoDataset.filter_data = _naming_an_empty_set(coco.CocoDataset.filter_data)
     coco.CocoDataset.prepare_data = _naming_the_way_out(coco.CocoDataset)
 
 
@@ -94,6 +99,28 @@ def _naming_annotations(plain: Callable) -> Callable:
             ) from error
 
     return load_data_list
+
+
+def _naming_an_empty_set(plain: Callable) -> Callable:
+    @wraps(plain)
+    def filter_data(self: Any) -> list[dict]:
+        left = plain(self)
+        if not left:  # on which mmengine's error is about arrays
+            found = load(self.ann_file, backend_args=self.backend_args)['categories']
+            raise AnnotationError(
+                f'{dict(self.filter_cfg or {})}, filter_cfg of annotation file {self.ann_file}, '
+                f'leaves none of its {len(self.data_list)} images to train on; the config names '
+                f'the classes {_first(self.metainfo["classes"])}, the file '
+                f'{_first([category["name"] for category in found])}'
+            )
+        return left
+
+    return filter_data
+
+
+def _first(names: Sequence[str]) -> str:
+    names = [names] if isinstance(names, str) else names  # mmengine keeps that of a missing file
+    return ', '.join(names[:NUM_NAMED]) + ', ...' * (len(names) > NUM_NAMED)
 
 
 def _naming_the_way_out(data_set: type) -> Callable:

@@ -69,6 +69,19 @@ def test_a_whole_file_loads(tmp_path):
     assert len(load(path)) == 1
 
 
+def test_a_set_of_which_nothing_is_left_to_train_on_is_named(tmp_path):
+    path = tmp_path / 'cells.json'
+    path.write_text(json.dumps(WHOLE))
+    usual = dict(ann_file=str(path), data_prefix=dict(img=''), pipeline=[])
+    says = "'filter_empty_gt': True.*cells.json, leaves none of its 1 .*person, .*, the file cell$"
+    with pytest.raises(AnnotationError, match=says):
+        CocoDataset(**usual, filter_cfg=dict(filter_empty_gt=True))
+    missing = dict(metainfo=dict(classes='no.txt'), filter_cfg=dict(min_size=9))
+    with pytest.raises(AnnotationError, match="'min_size': 9.* the classes no.txt, the file cell$"):
+        CocoDataset(**usual, **missing)
+    assert len(load(path)) == 1
+
+
 @pytest.fixture
 def dataset(tmp_path):
     make_shapes(tmp_path / 'shapes', dict(train=2), size=64)
