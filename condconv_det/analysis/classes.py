@@ -22,9 +22,15 @@ def named_classes(dataset: Dataset) -> tuple[str, ...]:
         dataset: built, maybe several inside wrappers.
 
     Raises:
-        ValueError: parts of it name other classes, or the same in another order.
+        ValueError: parts of it name other classes, or the same in another order, or a text.
     """
     named = [part.metainfo.get('classes') for part in leaf_datasets(dataset)]
+    for classes in named:
+        if isinstance(classes, str):  # mmengine has read it if it is a file
+            raise ValueError(
+                f'metainfo.classes must be a tuple of names or a file of them, got {classes!r}, '
+                f'which is no file; one class is ({classes!r},)'
+            )
     first, *others = dict.fromkeys(tuple(classes) for classes in named if classes) or [()]
     if others:
         raise ValueError(

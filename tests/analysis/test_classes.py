@@ -40,6 +40,11 @@ def test_a_head_of_another_size_is_named(place):
         check_classes(*network_and_data(80, ('cat', 'dog'), found=2, place=place))
 
 
+def test_a_name_without_its_comma_is_not_a_class_for_each_letter():
+    with pytest.raises(ValueError, match=r"got 'cat', which is no file; one class is \('cat',\)$"):
+        check_classes(*network_and_data(1, ('cat'), found=1))
+
+
 def test_the_box_head_of_a_panoptic_detector_has_the_things_alone():
     for num_classes in (1, 2):
         model, data = network_and_data(num_classes, ('cat', 'grass'), found=2)
