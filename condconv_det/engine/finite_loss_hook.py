@@ -62,7 +62,7 @@ class FiniteLossHook(Hook):
     def _keeping_loss(self, update_params: Callable) -> Callable:
         @wraps(update_params)
         def keep_and_update(loss: Tensor, *args: Any, **kwargs: Any) -> None:
-            self._loss = loss.detach().to('cpu', non_blocking=True)
+            self._loss = loss.detach().to('cpu', non_blocking=loss.is_cuda)
             if self._copied is not None:
                 self._copied.record()
             update_params(loss, *args, **kwargs)
