@@ -17,6 +17,12 @@ from condconv_det.analysis import cost, image_size, measure_config, measure_cost
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
+@pytest.fixture(autouse=True)
+def _without_fake_tensors(monkeypatch):
+    """A process that has used them cannot be forked, as tests of several processes do."""
+    monkeypatch.setattr(cost, 'FakeTensorMode', lambda **_: nullcontext())
+
+
 def test_counts_a_routed_layer_by_hand():
     layer = CondConv2d(6, 10, 3, padding=1, num_experts=4)
     cost = measure_cost(layer, torch.zeros(1, 6, 5, 7))
@@ -128,8 +134,7 @@ def test_a_second_stage_is_counted_for_the_most_boxes_whatever_overlaps():
     assert cfg.model.test_cfg.rpn.nms.iou_threshold == 0.7
 
 
-def test_masks_of_boxes_are_counted_for_the_most_boxes(monkeypatch):
-    monkeypatch.setattr(cost, 'FakeTensorMode', lambda **_: nullcontext())
+def test_masks_of_boxes_are_counted_for_the_most_boxes():
     condinst = 'mmdet::condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py'
     cfg = Config.fromstring(f'_base_ = {condinst!r}', '.py')
     cfg.model.backbone = dict(type='ResNet', depth=18, base_channels=8)
@@ -153,8 +158,6 @@ def test_a_network_that_looks_at_values_is_counted_too(monkeypatch):
                 raise RuntimeError('a fake tensor has no values')
             return super().forward(x)
 
-    # a process that has used fake tensors cannot be forked, as tests of several processes do
-    monkeypatch.setattr(cost, 'FakeTensorMode', lambda **_: nullcontext())
     monkeypatch.setattr(MODELS, 'build', lambda cfg: Looks(3, 4, 1))
     assert measure_config(Config(dict(model=dict())), (2, 5)).multiply_adds == 3 * 4 * 2 * 5
     assert len(calls) == 2
