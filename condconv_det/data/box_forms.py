@@ -58,7 +58,7 @@ def _box_around_mask(rle: Entry) -> list[float] | None:
 
 
 def _is_count(value: Any, least: int = 0) -> bool:
-    return type(value) is int and value >= least
+    return type(value) is int and least <= value < 2**29  # what six letters hold
 
 
 def are_parts(boxes: list[list[float]]) -> bool:

@@ -153,6 +153,8 @@ CASES = [
             dict(counts=['x'], size=[40, 60]),
             dict(counts=[-1], size=[40, 60]),
             dict(counts=[2401], size=[40, 60]),
+            dict(counts=[10**12], size=[10**6, 10**6]),
+            dict(counts='P6', size=[10**30, 60]),
             dict(size=[40, 60]),
         )
     ),
