@@ -52,7 +52,8 @@ class DatasetCheckHook(Hook):
             raise AnnotationError(error[0])
 
     def before_val(self, runner: Runner) -> None:
-        _check_evaluator(runner.val_loop.evaluator, runner.val_dataloader.dataset)
+        if runner.iter == 0:  # else a training has checked it
+            _check_evaluator(runner.val_loop.evaluator, runner.val_dataloader.dataset)
 
     def before_test(self, runner: Runner) -> None:
         _check_evaluator(runner.test_loop.evaluator, runner.test_dataloader.dataset)

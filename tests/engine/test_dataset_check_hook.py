@@ -35,6 +35,7 @@ def runner(train, val=None, *metrics):
     loop = SimpleNamespace(evaluator=Evaluator(metrics))
     return SimpleNamespace(
         rank=0,
+        iter=0,
         logger=logging.getLogger('test'),
         train_dataloader=SimpleNamespace(dataset=train),
         val_loop=val and loop,
