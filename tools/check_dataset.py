@@ -182,6 +182,10 @@ def main() -> int:
     try:
         is_config = args.source.suffix == '.py'
         sources = sources_of(args.source) if is_config else [Source(args.source, args.images)]
+        for source in sources:
+            if not source.ann_file.exists():
+                named = f', which {args.source} names,' if is_config else ''
+                raise FileNotFoundError(f'{source.ann_file}{named} does not exist')
         for out in filter(None, (args.fix, args.json)):
             check_output(out, [args.source, *(source.ann_file for source in sources)])
         for source in sources:

@@ -16,6 +16,7 @@ from .memory import keep_freed_memory
 from .missing_files import missing_files
 
 VERSIONS = dict(mmdet='3.3.0', mmpretrain='1.2.0')
+MMENGINE_CONSTRUCTOR = 'DefaultOptimWrapperConstructor'
 
 
 def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda package: None) -> None:
@@ -23,8 +24,9 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
 
     The script is mmpretrain's where the arguments name a classifier's config, that is one with
     `default_scope = 'mmpretrain'`, and mmdet's otherwise. Arguments that neither takes, a
-    config that does not exist, a question for help, and files that a detector's config names and
-    that do not exist are answered before anything heavy is imported.
+    config that does not exist, a question for help, a learning rate of experts that nothing would
+    set, and files that a detector's config names and that do not exist are answered before
+    anything heavy is imported.
 
     A training with `--resume` that has no checkpoint yet starts from the config's `load_from`, if
     that is set, where the scripts would forget it, and start from scratch; one that has some goes
@@ -46,6 +48,7 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
     script = _script(package, name)
     if name == 'train.py':
         _keep_load_from(script)
+        _stop_at_ignored_rate(script)
     if package == 'mmdet':
         _stop_at_missing_files(script)
     prepare(package)
@@ -102,6 +105,17 @@ def _keep_load_from(script: Path) -> None:
         for before, arg in zip(['', *sys.argv], sys.argv)
         if arg not in ('--resume', '--resume=auto') and (before, arg) != ('--resume', 'auto')
     ]
+
+
+def _stop_at_ignored_rate(script: Path) -> None:
+    _, cfg = _read_config(script)
+    wrapper = cfg.get('optim_wrapper') or {}
+    own = wrapper.get('constructor', MMENGINE_CONSTRUCTOR) != MMENGINE_CONSTRUCTOR
+    if 'expert_lr_mult' in (wrapper.get('paramwise_cfg') or {}) and not own:
+        sys.exit(
+            f'error: {MMENGINE_CONSTRUCTOR} ignores optim_wrapper.paramwise_cfg.expert_lr_mult: '
+            "set optim_wrapper.constructor='CondConvOptimWrapperConstructor'"
+        )
 
 
 def _stop_at_missing_files(script: Path) -> None:

@@ -76,8 +76,9 @@ def kernel_spread(model: nn.Module, weights: Mapping[str, ndarray]) -> dict[str,
         products = (experts @ experts.T).cpu().numpy()
         mean = rows.mean(0)
         away = rows - mean
-        squares = np.einsum('ne,ef,nf->n', away, products, away).clip(0)
-        found[name] = float(np.sqrt(squares.mean() / (mean @ products @ mean)))
+        square = np.einsum('ne,ef,nf->n', away, products, away).clip(0).mean()
+        # one kernel for all can be zero
+        found[name] = float(np.sqrt(square / (mean @ products @ mean))) if square else 0.0
     return found
 
 

@@ -188,6 +188,8 @@ def test_the_mean_of_routing_is_that_of_kernels():
     distances = (kernels - kernels.mean(0)).flatten(1).norm(dim=1)
     spread = distances.square().mean().sqrt() / kernels.mean(0).norm()
     assert kernel_spread(layer, weights)[''] == pytest.approx(spread.item())
+    zero = {router: 0 * values for router, values in weights.items()}
+    assert kernel_spread(layer, zero) == {'': 0.0}
 
 
 def test_what_trains_and_the_random_numbers_to_come_stay():

@@ -149,8 +149,13 @@ def test_what_is_not_coco_json_is_one_error(root, train, check, content):
 
 
 def test_a_missing_file_is_named(root, check):
-    code, _, error = check(root / 'nowhere.json')
-    assert code == 2 and 'nowhere.json' in error
+    nowhere, config = root / 'nowhere.json', root / 'mine.py'
+    config.write_text(
+        f"val_dataloader = dict(dataset=dict(type='CocoDataset', ann_file='{nowhere}'))"
+    )
+    for source, says in (nowhere, ''), (config, f', which {config} names,'):
+        code, out, error = check(source)
+        assert (code, out, error) == (2, '', f'error: {nowhere}{says} does not exist\n')
 
 
 @pytest.mark.parametrize('option', ['--fix', '--json'])

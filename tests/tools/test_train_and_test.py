@@ -104,6 +104,12 @@ def test_bad_input_is_named(run_tool, option, says):
         run_tool('train.py', CONFIG, '--work-dir', 'failed', '--cfg-options', *QUICK, option)
 
 
+def test_a_rate_of_experts_that_nothing_would_set_is_one_error_before_the_run(run_tool):
+    option = 'optim_wrapper.paramwise_cfg.expert_lr_mult=matched'
+    with pytest.raises(SystemExit, match='^error: DefaultOptimWrapperConstructor ignores'):
+        run_tool('train.py', CONFIG, '--cfg-options', option)
+
+
 def test_files_that_are_not_there_are_one_error_before_the_run(run_tool):
     for arguments, says in (
         (['train.py', CONFIG, '--cfg-options', 'load_from=no.pth'], 'checkpoint no.pth does not'),
