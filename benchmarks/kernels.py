@@ -20,7 +20,14 @@ from benchmarks.timing import ratio
 from condconv_det.analysis.interleave import interleave
 from condconv_det.ops import any_batch_conv2d
 from condconv_det.ops.cond_conv2d import choose_kernel
-from condconv_det.ops.kernels import GroupedConv, Kernel, Matmul, MixedOutputs, OneByOne
+from condconv_det.ops.kernels import (
+    GroupedConv,
+    Kernel,
+    Matmul,
+    MixedOutputs,
+    MixedProducts,
+    OneByOne,
+)
 
 EXPERTS = 8
 BATCHES = (1, 8, 24)
@@ -45,9 +52,11 @@ class Shape(NamedTuple):
 
 def grid() -> Iterator[Shape]:
     pointwise = ((64, 128), (128, 512), (512, 128), (512, 512), (1024, 1024))
-    for (cin, cout), side, batch in itertools.product(pointwise, (3, 10, 19, 38), BATCHES):
+    for (cin, cout), side, batch in itertools.product(pointwise, (1, 2, 3, 10, 19, 38), BATCHES):
         yield Shape(batch, cin, cout, 1, 1, side)
-    for channels, side, batch in itertools.product((128, 256, 512), (3, 5, 10, 14, 19), BATCHES):
+    for channels, side, batch in itertools.product(
+        (128, 256, 512), (1, 2, 3, 5, 10, 14, 19), BATCHES
+    ):
         yield Shape(batch, channels, channels, 3, 1, side)
     # SSD's predictors, of boxes and of classes
     predictors = ((128, 18, 38), (128, 12, 38), (128, 36, 16), (256, 36, 8), (512, 36, 4))
@@ -83,6 +92,7 @@ def kernels(shape: Shape) -> dict[str, Kernel]:
     found['one by one'] = OneByOne(*geometry)
     found['matmul'] = Matmul(*geometry)
     found['mixed outputs'] = MixedOutputs(*geometry)
+    found['mixed products'] = MixedProducts(*geometry)
     row = shape.batch * shape.in_channels * shape.kernel**2 * 4
     for mebibytes in BLOCK_MIB:
         block = max(1, mebibytes * 2**20 // row)

@@ -20,6 +20,7 @@ from .kernels import (
     Kernel,
     Matmul,
     MixedOutputs,
+    MixedProducts,
     OneByOne,
     Pair,
     out_size,
@@ -36,6 +37,8 @@ BLOCK_BYTES = 6 * 2**20
 MIN_BLOCK = 48
 # Experts times places, up to which a GPU runs all experts in less time than it mixes large kernels.
 FEW_OUTPUTS = 200
+# The same of a CPU, for so many examples or more and kernels of so many numbers.
+FEW_PRODUCTS, MANY_EXAMPLES, LARGE_KERNEL = 32, 8, 2**15
 
 
 def cond_conv2d(
@@ -223,6 +226,10 @@ def choose_kernel(
     if not (on_cpu or pointwise) and experts * places <= FEW_OUTPUTS:
         return MixedOutputs(stride, padding, dilation)
     blocked = on_cpu and x.dtype not in HALF_TYPES
+    if blocked and weight.dtype == x.dtype and batch > 1:
+        large = batch >= MANY_EXAMPLES and math.prod(weight.shape[1:]) >= LARGE_KERNEL
+        if places == 1 or (large and experts * places <= FEW_PRODUCTS):
+            return MixedProducts(stride, padding, dilation)
     if not (pointwise or _patches_pay(x, places, out_channels)):
         if blocked and batch > 1 and mixed > 6 * BLOCK_BYTES:
             return OneByOne(stride, padding, dilation)

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from condconv_det.ops.kernels import GroupedConv, GroupedPatches, Matmul, MixedOutputs, OneByOne
+from condconv_det.ops.kernels import (
+    GroupedConv,
+    GroupedPatches,
+    Matmul,
+    MixedOutputs,
+    MixedProducts,
+    OneByOne,
+)
 
 # of which the package exports the function of the same name
 MODULE = importlib.import_module('condconv_det.ops.cond_conv2d')
@@ -18,14 +25,18 @@ KERNELS = {
     'matmul': lambda *geometry: Matmul(*geometry[:3]),
     'matmul in blocks': lambda *geometry: Matmul(*geometry[:3], block=2),
     'outputs': MixedOutputs,
+    'products': lambda *geometry: MixedProducts(*geometry[:3]),
     'patches': GroupedPatches,
 }
 # of each kind of layer; None leaves the choice
 PATHS = {
-    'pointwise': [None, 'grouped', 'one by one', 'matmul', 'matmul in blocks', 'outputs'],
+    'pointwise': [
+        *(None, 'grouped', 'one by one'),
+        *('matmul', 'matmul in blocks', 'outputs', 'products'),
+    ],
     'dense': [
         *(None, 'grouped', 'grouped, padded', 'one by one'),
-        *('matmul', 'matmul in blocks', 'outputs', 'patches'),
+        *('matmul', 'matmul in blocks', 'outputs', 'products', 'patches'),
     ],
     'grouped': [None, 'grouped', 'outputs', 'patches'],
     'depthwise': [None, 'grouped', 'outputs', 'patches'],

@@ -15,6 +15,7 @@ from condconv_det.ops.kernels import (
     Kernel,
     Matmul,
     MixedOutputs,
+    MixedProducts,
     OneByOne,
 )
 
@@ -35,6 +36,12 @@ SHAPES = pytest.mark.parametrize(
         ((24, 512, 5, 5), (8, 512, 512, 3, 3), ONE, 1, Matmul(ONE, ONE, block=48)),
         ((8, 512, 14, 14), (8, 512, 512, 3, 3), ONE, 1, OneByOne(ONE, ONE)),
         ((1, 512, 14, 14), (8, 512, 512, 3, 3), ONE, 1, GroupedConv(ONE, ONE)),
+        # few places
+        ((2, 64, 2, 2), (8, 128, 64, 3, 3), TWO, 1, MixedProducts(TWO, ONE)),
+        ((8, 128, 4, 4), (8, 256, 128, 3, 3), TWO, 1, MixedProducts(TWO, ONE)),
+        ((4, 128, 4, 4), (8, 256, 128, 3, 3), TWO, 1, Matmul(TWO, ONE)),
+        ((8, 512, 3, 3), (8, 512, 512, 1, 1), ONE, 1, Matmul()),
+        ((1, 64, 2, 2), (8, 128, 64, 3, 3), TWO, 1, Matmul(TWO, ONE)),
         # predictors
         ((8, 128, 38, 38), (8, 24, 128, 3, 3), ONE, 1, GroupedConv(ONE, ONE)),
         ((8, 128, 38, 38), (8, 18, 128, 3, 3), ONE, 1, GroupedConv(ONE, ONE, spare=14)),
