@@ -23,4 +23,4 @@ def test_a_row_has_every_kernel_and_form_and_the_table_is_written(tmp_path, caps
 def test_a_layer_that_is_not_in_the_grid_is_one_error(capsys):
     with pytest.raises(SystemExit):
         kernels.main(['--only', 'nosuch'])
-    assert "--only 'nosuch' is in no row, such as 1x1 64->128 at 3" in capsys.readouterr().err
+    assert "--only 'nosuch' is in no row, such as 1x1 64->128 at 1" in capsys.readouterr().err
