@@ -389,7 +389,9 @@ def _multiply_backward(
         if needs[0]:
             kernel = mix_kernels(routing, experts).to(x.dtype)
             if grad_x is None:
-                grad_x = torch.bmm(kernel.mT, grad_rows)
+                grad_x = _product(kernel.mT, grad_rows)
+            elif grad.shape[2] <= FEW_PLACES:
+                grad_x += _product(kernel.mT, grad_rows)
             else:
                 grad_x.baddbmm_(kernel.mT, grad_rows)
             del kernel
