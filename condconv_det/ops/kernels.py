@@ -322,7 +322,10 @@ class MixedOutputs(Kernel):
 
 @dataclass(frozen=True)
 class MixedProducts(Kernel):
-    """The same as one matrix product, of all experts and the pixels or patches of all examples."""
+    """One matrix product, of all experts and all examples' pixels or patches; outputs are mixed.
+
+    E times the multiply-adds, too, for maps so small that to write and read kernels takes longer.
+    """
 
     def __call__(self, x: Tensor, routing: Tensor, weight: Tensor) -> Tensor:
         columns = self._patches(x, weight).transpose(0, 1)  # [K, B, N]
