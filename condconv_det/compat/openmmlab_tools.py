@@ -47,8 +47,9 @@ def run_openmmlab_tool(name: str, prepare: Callable[[str], None] = lambda packag
     package = _package(config)
     script = _script(package, name)
     if name == 'train.py':
-        _keep_load_from(script)
-        _stop_at_ignored_rate(script)
+        parsed, cfg = _read_config(script)
+        _stop_at_ignored_rate(cfg)
+        _keep_load_from(parsed, cfg)
     if package == 'mmdet':
         _stop_at_missing_files(script)
     prepare(package)
@@ -89,9 +90,8 @@ def _answer_at_once(name: str, config: str | None) -> None:
         _parse(scripts[0])
 
 
-def _keep_load_from(script: Path) -> None:
+def _keep_load_from(args: Namespace, cfg: Any) -> None:
     """Of `--resume` and `load_from`, takes the one out of the arguments that does not apply."""
-    args, cfg = _read_config(script)
     if args.resume != 'auto' or not cfg.get('load_from'):
         return
     work_dir = Path(args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}')
@@ -107,8 +107,7 @@ def _keep_load_from(script: Path) -> None:
     ]
 
 
-def _stop_at_ignored_rate(script: Path) -> None:
-    _, cfg = _read_config(script)
+def _stop_at_ignored_rate(cfg: Any) -> None:
     wrapper = cfg.get('optim_wrapper') or {}
     own = wrapper.get('constructor', MMENGINE_CONSTRUCTOR) != MMENGINE_CONSTRUCTOR
     if 'expert_lr_mult' in (wrapper.get('paramwise_cfg') or {}) and not own:

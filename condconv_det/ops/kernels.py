@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from . import compiled_mixing
 from .autocast import without_autocast
 from .mixing import mix_kernels, mix_rows, routing_grad
+from .operands import HALF_TYPES
 from .tracing import is_compiling, is_exporting
 
 Pair = tuple[int, int]
@@ -427,6 +428,8 @@ def _multiply_backward_at_once(
 def _product(kernel: Tensor, columns: Tensor) -> Tensor:
     """[B, M, K] and [B, K, N] -> [B, M, N]."""
     if is_compiling() or columns.device.type != 'cpu' or columns.shape[2] > FEW_PLACES:
+        return torch.bmm(kernel, columns)
+    if columns.dtype in HALF_TYPES:  # whose products have no such gap
         return torch.bmm(kernel, columns)
     multiply = _FewColumns.apply if torch.is_grad_enabled() else _FewColumns.forward
     return multiply(kernel, columns)
